@@ -1,0 +1,389 @@
+"""Settings: one TOML file, every key also an environment variable, validated once at the edge.
+
+Precedence, highest first: environment (`DAYFOLD_SECTION__KEY`), the file, the defaults below.
+The file is the one given by `--config`, else `$DAYFOLD_CONFIG`, else `dayfold.toml` in the working
+folder if it is there. An unknown key, a wrong type or an impossible pair refuses to start, with one
+line per fault that names the key.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from consumer.errors import ConfigurationError
+
+MIB = 1024 * 1024
+INDEX_NAMES = ("timeseries", "semantic", "attack")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(_Section):
+    """Where the data folder is and how much of the disk may be used."""
+
+    dir: Path = Field(Path("data"), description="Data folder: journals, catalogue, indices.")
+    min_free_mb: int = Field(
+        512,
+        ge=0,
+        description="Free space, in MiB, below which reception stops before the journal fails.",
+    )
+
+
+class EtcdSettings(_Section):
+    """How to reach etcd."""
+
+    endpoints: tuple[str, ...] = Field(
+        ("127.0.0.1:2379",), description="host:port of every etcd member; tried in turn."
+    )
+    prefix: str = Field("/ml-defender", description="Key prefix of the deployment.")
+    lease_ttl_s: int = Field(60, ge=2, description="Lease time to live, seconds.")
+    heartbeat_s: float = Field(20.0, gt=0, description="Seconds between two heartbeats.")
+    timeout_s: float = Field(5.0, gt=0, description="Limit of one call, seconds.")
+    ca_cert: Path | None = Field(None, description="CA certificate; switches TLS on.")
+    client_cert: Path | None = Field(None, description="Client certificate.")
+    client_key: Path | None = Field(None, description="Client key.")
+    user: str | None = Field(None, description="User name; needs TLS.")
+    password: SecretStr | None = Field(None, description="Password; needs TLS.")
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if self.heartbeat_s * 2 > self.lease_ttl_s:
+            msg = (
+                f"heartbeat_s = {self.heartbeat_s:g} must be at most half of lease_ttl_s = "
+                f"{self.lease_ttl_s}: one missed heartbeat must not lose the lease"
+            )
+            raise ValueError(msg)
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password belong together: set both or neither")
+        if self.user is not None and self.ca_cert is None:
+            raise ValueError("user and password need TLS: set ca_cert")
+        if (self.client_cert is None) != (self.client_key is None):
+            raise ValueError("client_cert and client_key belong together: set both or neither")
+        return self
+
+
+class RegistrySettings(_Section):
+    """Membership and discovery."""
+
+    kind: Literal["etcd", "static"] = Field(
+        "etcd", description="etcd, or static: endpoints and keys from these settings alone."
+    )
+    component: str = Field("dayfold", description="Our component name on the registry.")
+    instance: str = Field("", description="Our instance name; empty: host name and process id.")
+    etcd: EtcdSettings = Field(default_factory=EtcdSettings)
+
+
+class KeySettings(_Section):
+    """One key from the settings; keys from the registry stand beside these."""
+
+    id: str = Field(description="A name for the key, shown in logs instead of the key.")
+    scheme: Literal["chacha20poly1305-v1", "secretbox-v0"] = Field(description="Wire scheme.")
+    hex: SecretStr | None = Field(None, description="32 bytes as 64 hex digits.")
+    file: Path | None = Field(None, description="File of exactly 32 bytes (seed.bin).")
+    context: str = Field(
+        "ml-defender:ml-detector-to-firewall:v1",
+        description="HKDF context; used by chacha20poly1305-v1.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.hex is None) == (self.file is None):
+            raise ValueError("give exactly one of hex and file")
+        if self.hex is not None:
+            text = self.hex.get_secret_value()
+            try:
+                right = len(bytes.fromhex(text)) == 32
+            except ValueError:
+                right = False
+            if not right:
+                raise ValueError(
+                    f"hex must be 64 hex digits (32 bytes); it has {len(text)} letters"
+                )
+        return self
+
+
+class EndpointSettings(_Section):
+    """One detector that is known without a registry."""
+
+    name: str = Field(description="Name of the detector.")
+    address: str = Field(description="Its PUB socket, such as tcp://10.0.0.5:5572.")
+    curve_server_key: str | None = Field(None, description="Its CURVE public key, Z85.")
+
+
+class DetectorSettings(_Section):
+    """Which detectors to listen to, besides those that the registry lists."""
+
+    component: str = Field("ml-detector", description="Component name of detectors.")
+    endpoints: tuple[EndpointSettings, ...] = Field((), description="Detectors known by address.")
+    keys: tuple[KeySettings, ...] = Field((), description="Keys known without a registry.")
+    key_grace_s: float = Field(
+        3600.0, ge=0, description="Seconds for which a key past its not_after is still tried."
+    )
+
+
+class SubscriberSettings(_Section):
+    """Reception from the wire."""
+
+    handover_mb: int = Field(
+        64,
+        ge=1,
+        description="Received but not yet admitted, in MiB; beyond it arrivals are dropped and counted.",
+    )
+    max_event_mb: int = Field(16, ge=1, description="Largest decompressed event, MiB.")
+    heartbeat_ms: int = Field(2000, ge=100, description="ZeroMQ heartbeat interval.")
+    heartbeat_timeout_ms: int = Field(6000, ge=200, description="ZeroMQ heartbeat timeout.")
+    disconnect_grace_s: float = Field(
+        30.0, ge=0, description="Seconds before a detector that left the registry is disconnected."
+    )
+    curve_public_key: str | None = Field(None, description="Our CURVE public key, Z85.")
+    curve_secret_key: SecretStr | None = Field(None, description="Our CURVE secret key, Z85.")
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if (self.curve_public_key is None) != (self.curve_secret_key is None):
+            raise ValueError("curve_public_key and curve_secret_key belong together")
+        if self.heartbeat_timeout_ms <= self.heartbeat_ms:
+            raise ValueError("heartbeat_timeout_ms must be larger than heartbeat_ms")
+        return self
+
+
+class DaySettings(_Section):
+    """What a day is and when it closes."""
+
+    timezone: str = Field("UTC", description="Time zone of the calendar day.")
+    clock: Literal["wall", "event"] = Field(
+        "wall",
+        description="wall: the machine's clock closes days. event: the watermark does (replay).",
+    )
+    grace_s: float = Field(600.0, ge=0, description="Seconds after a day's end before it closes.")
+    settle_s: float = Field(
+        120.0, ge=0, description="Quiet seconds before late events reopen a closed day."
+    )
+    back_days: float = Field(7.0, gt=0, description="Oldest own time that is believed, in days.")
+    ahead_s: float = Field(300.0, ge=0, description="Own times further ahead are quarantined.")
+
+    @model_validator(mode="after")
+    def _known_zone(self) -> Self:
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            msg = f"timezone = {self.timezone!r} is unknown: use a name such as Europe/Madrid"
+            raise ValueError(msg) from error
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone, ready to use."""
+        return ZoneInfo(self.timezone)
+
+
+class JournalSettings(_Section):
+    """The durable record of a day's events."""
+
+    segment_mb: int = Field(256, ge=1, description="A segment is closed at this size, MiB.")
+    commit_interval_ms: int = Field(
+        100, ge=1, description="Group commit: at most so much is at risk in a power cut."
+    )
+
+
+class QuarantineSettings(_Section):
+    """Messages that could not be accepted."""
+
+    max_mb: int = Field(256, ge=1, description="Limit per reason, MiB; the oldest go first.")
+    max_age_days: float = Field(30.0, gt=0, description="Older ones are dropped and counted.")
+
+
+class FoldSettings(_Section):
+    """Embedding and committing closed days, in a child process."""
+
+    memory_mb: int = Field(3072, ge=512, description="Memory limit of the child, MiB.")
+    nice: int = Field(10, ge=0, le=19, description="Niceness of the child.")
+    threads: int = Field(1, ge=1, description="Threads of one encoder.")
+    batch_events: int = Field(2048, ge=1, description="Events parsed at a time.")
+    timeout_s: float = Field(7200.0, gt=0, description="The child is ended after this time.")
+    retry_base_s: float = Field(5.0, gt=0, description="First pause before an index is retried.")
+    retry_cap_s: float = Field(1800.0, gt=0, description="Longest pause between two tries.")
+
+
+class ModelSettings(_Section):
+    """Where the encoders' weights are kept."""
+
+    cache_dir: Path | None = Field(
+        None, description="Folder of downloaded weights; empty: the user's cache folder."
+    )
+
+
+class ApiSettings(_Section):
+    """HTTP for health, metrics and questions."""
+
+    enabled: bool = Field(True, description="Serve HTTP.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8473, ge=0, le=65535, description="Port; 0 picks a free one.")
+    token: SecretStr | None = Field(
+        None, description="Bearer token; required when host is not loopback."
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.host not in {"127.0.0.1", "::1", "localhost"} and self.token is None:
+            raise ValueError(f"host = {self.host!r} is not loopback: set a token")
+        return self
+
+
+class LogSettings(_Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level.")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console for a terminal, JSON for a pipe."
+    )
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, section by section."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, env_prefix="DAYFOLD_", env_nested_delimiter="__"
+    )
+
+    data: DataSettings = Field(default_factory=DataSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
+    detector: DetectorSettings = Field(default_factory=DetectorSettings)
+    subscriber: SubscriberSettings = Field(default_factory=SubscriberSettings)
+    day: DaySettings = Field(default_factory=DaySettings)
+    journal: JournalSettings = Field(default_factory=JournalSettings)
+    quarantine: QuarantineSettings = Field(default_factory=QuarantineSettings)
+    fold: FoldSettings = Field(default_factory=FoldSettings)
+    models: ModelSettings = Field(default_factory=ModelSettings)
+    api: ApiSettings = Field(default_factory=ApiSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library calls by these names
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file; the file arrives as the constructor's arguments."""
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None) -> Settings:
+    """Read and validate the settings.
+
+    A relative `data.dir` in a file is taken relative to that file's folder.
+
+    Raises:
+        ConfigurationError: the file is missing or not TOML, or settings are refused; one line per
+            fault.
+    """
+    given = path or (Path(os.environ["DAYFOLD_CONFIG"]) if "DAYFOLD_CONFIG" in os.environ else None)
+    chosen = given or Path("dayfold.toml")
+    values: dict[str, Any] = {}
+    if given is not None or chosen.exists():
+        try:
+            values = tomllib.loads(chosen.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ConfigurationError(f"{chosen}: no such file; give one with --config") from error
+        except OSError as error:
+            raise ConfigurationError(f"{chosen}: cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{chosen}: not valid TOML: {error}") from error
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(_faults(error))) from error
+    _refuse_unknown_environment()
+    data = values.get("data")
+    if isinstance(data, dict) and "dir" in data and "DAYFOLD_DATA__DIR" not in os.environ:
+        anchored = (chosen.parent / settings.data.dir).resolve()
+        return settings.model_copy(
+            update={"data": settings.data.model_copy(update={"dir": anchored})}
+        )
+    return settings
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"]) or "settings"
+        if fault["type"] == "extra_forbidden":
+            yield f"{key}: unknown key; see `dayfold config reference`"
+            continue
+        # The value of a key that may be a secret is never repeated.
+        value = fault.get("input")
+        shown = "" if _may_be_secret(key) or isinstance(value, dict) else f" (value: {value!r})"
+        yield f"{key}: {fault['msg'].removeprefix('Value error, ')}{shown}"
+
+
+def _may_be_secret(key: str) -> bool:
+    return any(word in key for word in ("hex", "password", "token", "secret"))
+
+
+def _refuse_unknown_environment() -> None:
+    known = {"DAYFOLD_CONFIG"} | {f"DAYFOLD_{e.env}" for e in reference()}
+    sections = {f"DAYFOLD_{name.upper()}" for name in Settings.model_fields}
+    unknown = [
+        name
+        for name in sorted(os.environ)
+        if name.startswith("DAYFOLD_") and name not in known and name not in sections
+    ]
+    if unknown:
+        raise ConfigurationError(
+            "\n".join(f"{name}: unknown environment variable" for name in unknown)
+        )
+
+
+class SettingEntry(BaseModel):
+    """One key of the reference: path, environment name, type, default and meaning."""
+
+    key: str
+    env: str
+    type: str
+    default: Any
+    description: str
+
+
+def reference() -> list[SettingEntry]:
+    """Every key that can be set, in the order of the sections."""
+    return list(_entries(Settings, ()))
+
+
+def _entries(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[SettingEntry]:
+    for name, field in model.model_fields.items():
+        here = (*path, name)
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _entries(kind, here)
+            continue
+        default = field.get_default(call_default_factory=True)
+        yield SettingEntry(
+            key=".".join(here),
+            env="__".join(here).upper(),
+            type=_type_name(kind),
+            default=str(default) if isinstance(default, Path) else default,
+            description=field.description or "",
+        )
+
+
+def _type_name(kind: Any) -> str:
+    if isinstance(kind, type) and not hasattr(kind, "__args__"):
+        return kind.__name__
+    text = str(kind).replace("typing.", "").replace("pathlib.", "")
+    return text.replace("pydantic.types.", "").replace("consumer.settings.", "")
