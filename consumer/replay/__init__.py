@@ -1,0 +1,1 @@
+"""A stand-in for a detector: publishes recorded events on the real wire."""
