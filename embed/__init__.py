@@ -1,0 +1,1 @@
+"""Turns a closed day of events into rows of vectors for the three indices."""

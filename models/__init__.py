@@ -1,0 +1,1 @@
+"""The encoders: their manifest, their files, and how they are built."""

