@@ -1,0 +1,293 @@
+"""The catalogue: which index holds which revision of which day, and what every row means.
+
+It is the one place that says whether a day is whole. Row facts live in it beside the states, so
+that flipping an index to a new revision and forgetting the facts of the old one is a single
+transaction.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from index.catalogue_file import BUSY_TIMEOUT_S, CatalogueFile
+from index.chunk_table import (
+    ChunkRecord,
+    read_chunk,
+    read_days,
+    read_record,
+    read_states,
+    write_record,
+    write_state,
+)
+from index.chunks import (
+    Chunk,
+    Counts,
+    Due,
+    FactsLike,
+    IndexState,
+    RowKey,
+    StoredRow,
+)
+from index.errors import CatalogueError
+from index.row_facts import RowFactsTable
+from index.store import RowIds
+
+__all__ = ["Catalogue", "Chunk"]
+
+
+class Catalogue:
+    """Made by `Catalogue.open`. Its methods may be called from several threads.
+
+    Every method may raise `CatalogueError` or one of its kinds: `CatalogueCorruptError` for a
+    record that fails its checksum, `CatalogueWriteError` when nothing could be written.
+    """
+
+    def __init__(self, file: CatalogueFile) -> None:
+        self._file = file
+        self._facts = RowFactsTable(file)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        read_only: bool = False,
+        now_ns: Callable[[], int] = time.time_ns,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+    ) -> Self:
+        """Open the catalogue at `path`, made and migrated if need be unless `read_only`.
+
+        Raises:
+            StoreMissingError: reading, and there is none.
+            CatalogueNewerError: written by a newer program; it is left as it is.
+            CatalogueCorruptError: the file is damaged.
+            CatalogueWriteError: it cannot be made or written.
+        """
+        return cls(
+            CatalogueFile(path, read_only=read_only, now_ns=now_ns, busy_timeout_s=busy_timeout_s)
+        )
+
+    @property
+    def path(self) -> Path:
+        """Where the catalogue lies."""
+        return self._file.path
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        self._file.close()
+
+    def note_chunk(self, day: date, counts: Counts, *, unsealed: bool = True) -> None:
+        """Record the journal's counts of a day, and whether it has unsealed events.
+
+        A day that never was sealed stays unsealed whatever is said here.
+        """
+        with self._file.writing() as connection:
+            held = read_record(connection, day)
+            revision = held.revision if held else 0
+            still_open = unsealed or revision == 0
+            write_record(connection, ChunkRecord.of(day, revision, counts, unsealed=still_open))
+
+    def seal_chunk(self, day: date, revision: int, counts: Counts) -> None:
+        """Record that a day was sealed: every index that lacks the revision becomes pending.
+
+        Sealing the same revision again changes the counts and nothing else.
+
+        Raises:
+            CatalogueError: a later revision was sealed before.
+        """
+        if revision < 1:
+            raise CatalogueError(f"{day} cannot be sealed as revision {revision}; the first is 1.")
+        with self._file.writing() as connection:
+            held = read_record(connection, day)
+            before = held.revision if held else 0
+            if revision < before:
+                raise CatalogueError(
+                    f"{day} is sealed at revision {before}; it cannot go back to {revision}."
+                )
+            write_record(connection, ChunkRecord.of(day, revision, counts, unsealed=False))
+            if revision > before:
+                for name, state in read_states(connection, day).items():
+                    write_state(connection, day, name, _pending(state))
+
+    def mark_failed(
+        self, day: date, index: str, *, error: str, attempts: int, next_retry_ns: int | None
+    ) -> None:
+        """Record a failed attempt. What the index holds of an older revision stays served."""
+        with self._file.writing() as connection:
+            state = _state_of(connection, day, index)
+            failed = replace(
+                state, state="failed", attempts=attempts, next_retry_ns=next_retry_ns, error=error
+            )
+            write_state(connection, day, index, failed)
+
+    def mark_pending(self, day: date, index: str, *, lost: bool = False) -> None:
+        """Ask for an index of a day to be made again; `lost` when it holds nothing any more."""
+        with self._file.writing() as connection:
+            state = _state_of(connection, day, index)
+            write_state(connection, day, index, IndexState() if lost else _pending(state))
+
+    def stage_rows(
+        self, index: str, day: date, revision: int, first_row: int, facts: Sequence[FactsLike]
+    ) -> None:
+        """Store facts of rows from `first_row` on, durably, before their vectors are shown.
+
+        Staging a row again replaces it. Nothing finds staged rows but `rows` by their exact key.
+
+        Raises:
+            CatalogueError: facts that JSON cannot hold.
+        """
+        self._facts.stage(index, day, revision, first_row, facts)
+
+    def commit_index(
+        self,
+        day: date,
+        index: str,
+        *,
+        revision: int,
+        rows: int,
+        model: str,
+        coverage: Mapping[str, int],
+    ) -> None:
+        """Flip an index to a revision whose facts are staged, and forget all others of the day.
+
+        One transaction: a reader sees the old revision with its facts or the new one.
+
+        Raises:
+            CatalogueError: the day was sealed anew meanwhile, or facts are missing.
+        """
+        with self._file.writing() as connection:
+            held = read_record(connection, day)
+            if held is None or held.revision != revision:
+                sealed = f"sealed at revision {held.revision}" if held else "not known"
+                raise CatalogueError(
+                    f"{day} is {sealed}, so revision {revision} of index {index} is not "
+                    "committed; close the day again."
+                )
+            state = _state_of(connection, day, index)
+            self._facts.settle(connection, index, day, revision, rows)
+            committed = IndexState(
+                state="committed",
+                revision=revision,
+                rows=rows,
+                attempts=state.attempts + 1,
+                model=model,
+                coverage=coverage,
+            )
+            write_state(connection, day, index, committed)
+
+    def delete_day(self, day: date) -> None:
+        """Forget a day: its chunk, the state of its indices, the facts of its rows."""
+        with self._file.writing() as connection:
+            connection.execute("DELETE FROM chunks WHERE day = ?", (day.isoformat(),))
+            self._facts.forget(connection, day)
+
+    def chunk(self, day: date) -> Chunk | None:
+        """One day, or None when the catalogue does not know it."""
+        with self._file.reading() as connection:
+            return read_chunk(connection, day)
+
+    def chunks(self) -> list[Chunk]:
+        """Every day, oldest first."""
+        with self._file.reading() as connection:
+            found = (read_chunk(connection, day) for day in read_days(connection))
+            return [chunk for chunk in found if chunk is not None]
+
+    def due(self, now_ns: int) -> list[Due]:
+        """Indices behind their chunk that may be tried at `now_ns`, oldest day first."""
+        return [
+            Due(chunk.day, name, chunk.revision, state.attempts)
+            for chunk in self.chunks()
+            if chunk.revision > 0
+            for name, state in chunk.indices.items()
+            if state.state == "pending"
+            or (
+                state.state == "failed"
+                and state.next_retry_ns is not None
+                and state.next_retry_ns <= now_ns
+            )
+        ]
+
+    def rows(self, index: str, keys: Sequence[RowKey]) -> list[StoredRow]:
+        """Facts of rows, in the order of `keys`.
+
+        Raises:
+            RowsReplacedError: a newer revision has replaced some; refresh and search again.
+        """
+        return self._facts.rows(index, keys)
+
+    def facts_of(self, index: str, day: date) -> list[StoredRow]:
+        """Facts of every row that an index holds of a day, in row order; empty for none."""
+        chunk = self.chunk(day)
+        state = chunk.indices[index] if chunk else IndexState()
+        if state.revision is None:
+            return []
+        return self._facts.all_of(index, day, state.revision)
+
+    def find_event(self, event_id: str) -> list[StoredRow]:
+        """Rows of the events with this identifier: several when nodes or days share it."""
+        return [row for row in self._facts.events(event_id) if self._is_held(row)]
+
+    def rows_where(self, index: str, field: str, value: str | float) -> RowIds:
+        """Identifiers of the rows whose detail has `value` in `field`, sorted.
+
+        See `index.terms.TermMatch` for what matches. Give the result to `VectorStore.search` as
+        `only`.
+        """
+        revisions = {
+            chunk.day: revision
+            for chunk in self.chunks()
+            if (revision := chunk.indices[index].revision) is not None
+        }
+        return self._facts.where(index, field, value, revisions)
+
+    def check(self, *, deep: bool) -> list[tuple[str, str]]:
+        """What is wrong inside the catalogue, as (where, detail); raises none of it.
+
+        SQLite's own check, then the checksum of every record; with `deep` also of every row fact.
+        """
+        found = [(str(self.path), line) for line in self._file.check()]
+        if found:
+            return found
+        try:
+            self.chunks()
+            return self._facts.check() if deep else []
+        except CatalogueError as error:
+            return [(str(self.path), str(error))]
+
+    def count_facts(self) -> dict[tuple[str, date, int], int]:
+        """How many facts are stored by index, day and revision, staged ones included."""
+        return self._facts.counts()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _is_held(self, row: StoredRow) -> bool:
+        chunk = self.chunk(row.day)
+        return chunk is not None and chunk.indices[row.index].revision == row.revision
+
+
+def _pending(state: IndexState) -> IndexState:
+    """Nothing tried yet at the chunk's revision; what is held of an older one stays."""
+    return IndexState(
+        revision=state.revision, rows=state.rows, model=state.model, coverage=state.coverage
+    )
+
+
+def _state_of(connection: sqlite3.Connection, day: date, index: str) -> IndexState:
+    states = read_states(connection, day)
+    if index not in states:
+        raise CatalogueError(f"the catalogue knows no index {index} of {day}.")
+    return states[index]

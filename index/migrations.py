@@ -1,0 +1,148 @@
+"""The schema of the catalogue, step by step.
+
+Each step runs in one transaction together with its record in `migrations` and the new
+`user_version`: after a crash the catalogue is at one version or the next, and says which.
+A step that has been released is never edited; a change is a new step.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from index.errors import CatalogueNewerError
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema."""
+
+    version: int
+    name: str
+    statements: tuple[str, ...]
+
+
+MIGRATIONS = (
+    Migration(
+        1,
+        "chunks, their indices and the facts of rows",
+        (
+            """
+            CREATE TABLE chunks (
+                day TEXT PRIMARY KEY NOT NULL,
+                revision INTEGER NOT NULL CHECK (revision >= 0),
+                unsealed INTEGER NOT NULL CHECK (unsealed IN (0, 1)),
+                events INTEGER NOT NULL,
+                duplicates INTEGER NOT NULL,
+                late INTEGER NOT NULL,
+                first_ns INTEGER,
+                last_ns INTEGER,
+                bytes INTEGER NOT NULL,
+                crc INTEGER NOT NULL
+            ) STRICT, WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE chunk_indices (
+                day TEXT NOT NULL REFERENCES chunks (day) ON DELETE CASCADE,
+                index_name TEXT NOT NULL,
+                state TEXT NOT NULL CHECK (state IN ('pending', 'committed', 'failed')),
+                revision INTEGER,
+                rows INTEGER NOT NULL,
+                attempts INTEGER NOT NULL,
+                next_retry_ns INTEGER,
+                error TEXT,
+                model TEXT,
+                coverage_json TEXT NOT NULL,
+                crc INTEGER NOT NULL,
+                PRIMARY KEY (day, index_name)
+            ) STRICT, WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE row_facts (
+                index_name TEXT NOT NULL,
+                day TEXT NOT NULL,
+                revision INTEGER NOT NULL,
+                row INTEGER NOT NULL,
+                kind TEXT NOT NULL,
+                label TEXT NOT NULL,
+                weight INTEGER NOT NULL,
+                first_ns INTEGER NOT NULL,
+                last_ns INTEGER NOT NULL,
+                detail TEXT NOT NULL,
+                crc INTEGER NOT NULL,
+                PRIMARY KEY (index_name, day, revision, row)
+            ) STRICT, WITHOUT ROWID
+            """,
+            # The label of an event row is its event_id: stored once, found by this.
+            "CREATE INDEX row_facts_event ON row_facts (label) WHERE kind = 'event'",
+        ),
+    ),
+)
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    """The version the catalogue is at; 0 for an empty file."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def refuse_newer(
+    connection: sqlite3.Connection, path: str, migrations: tuple[Migration, ...] = MIGRATIONS
+) -> int:
+    """Give the version of the catalogue.
+
+    Raises:
+        CatalogueNewerError: it is later than the last of `migrations`.
+    """
+    version = schema_version(connection)
+    known = migrations[-1].version
+    if version > known:
+        raise CatalogueNewerError(
+            f"catalogue {path} has schema {version}, this program knows up to {known}; "
+            "install the newer version again, or restore the catalogue from before it."
+        )
+    return version
+
+
+def migrate(
+    connection: sqlite3.Connection,
+    path: str,
+    now_ns: Callable[[], int],
+    migrations: tuple[Migration, ...] = MIGRATIONS,
+) -> list[int]:
+    """Bring the catalogue to the last of `migrations`. Gives the versions applied now.
+
+    The connection must be in autocommit mode (`isolation_level=None`).
+
+    Raises:
+        CatalogueNewerError: it is later than this program.
+        sqlite3.Error: a step failed; its transaction was rolled back.
+    """
+    applied = []
+    refuse_newer(connection, path, migrations)
+    for migration in migrations:
+        if migration.version <= schema_version(connection):
+            continue
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have taken the step while this one waited for the lock.
+            if refuse_newer(connection, path, migrations) < migration.version:
+                _take(connection, migration, now_ns())
+                applied.append(migration.version)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    return applied
+
+
+def _take(connection: sqlite3.Connection, migration: Migration, now_ns: int) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY NOT NULL, "
+        "name TEXT NOT NULL, applied_ns INTEGER NOT NULL) STRICT"
+    )
+    for statement in migration.statements:
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO migrations VALUES (?, ?, ?)", (migration.version, migration.name, now_ns)
+    )
+    connection.execute(f"PRAGMA user_version = {migration.version:d}")

@@ -1,0 +1,80 @@
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from index.catalogue import Catalogue
+from index.errors import CatalogueNewerError
+from index.migrations import MIGRATIONS, Migration, migrate, schema_version
+from tests.index_samples import NOON_NS, TUESDAY, DayCounts
+
+ADDED = Migration(
+    2, "a further table", ("CREATE TABLE further (x INTEGER)", "INSERT INTO further VALUES (1)")
+)
+BROKEN = Migration(
+    2, "half of it fails", ("CREATE TABLE further (x INTEGER)", "INSERT INTO absent VALUES (1)")
+)
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    opened = sqlite3.connect(tmp_path / "c.sqlite", isolation_level=None)
+    yield opened
+    opened.close()
+
+
+def records(connection: sqlite3.Connection) -> list[tuple[int, str, int]]:
+    return list(connection.execute("SELECT version, name, applied_ns FROM migrations"))
+
+
+def test_every_step_leaves_its_record(connection: sqlite3.Connection) -> None:
+    steps = (*MIGRATIONS, ADDED)
+    assert migrate(connection, "c", lambda: NOON_NS, steps) == [1, 2]
+    assert records(connection) == [(step.version, step.name, NOON_NS) for step in steps]
+    assert schema_version(connection) == 2
+
+
+def test_migrating_again_does_nothing(connection: sqlite3.Connection) -> None:
+    migrate(connection, "c", lambda: NOON_NS)
+    assert migrate(connection, "c", lambda: NOON_NS + 1) == []
+    assert len(records(connection)) == len(MIGRATIONS)
+
+
+def test_a_catalogue_in_use_is_brought_forward_with_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    with Catalogue.open(path) as catalogue:
+        catalogue.seal_chunk(TUESDAY, 1, DayCounts())
+    connection = sqlite3.connect(path, isolation_level=None)
+    assert migrate(connection, "c", lambda: NOON_NS, (*MIGRATIONS, ADDED)) == [2]
+    assert connection.execute("SELECT day FROM chunks").fetchall() == [("2017-07-04",)]
+    assert connection.execute("SELECT x FROM further").fetchall() == [(1,)]
+    connection.close()
+
+
+def test_a_step_that_fails_leaves_neither_its_changes_nor_its_record(
+    connection: sqlite3.Connection,
+) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="absent"):
+        migrate(connection, "c", lambda: NOON_NS, (*MIGRATIONS, BROKEN))
+    assert schema_version(connection) == 1
+    assert [version for version, *_ in records(connection)] == [1]
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'further'")
+    assert tables.fetchall() == []
+    assert migrate(connection, "c", lambda: NOON_NS, (*MIGRATIONS, ADDED)) == [2]
+
+
+def test_a_catalogue_of_a_newer_program_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    connection = sqlite3.connect(path, isolation_level=None)
+    migrate(connection, "c", lambda: NOON_NS, (*MIGRATIONS, ADDED))
+    connection.close()
+    before = path.read_bytes()
+    for read_only in (True, False):
+        with pytest.raises(CatalogueNewerError, match="schema 2, this program knows up to 1"):
+            Catalogue.open(path, read_only=read_only)
+    assert path.read_bytes() == before
+
+
+def test_steps_are_numbered_from_one_without_a_gap() -> None:
+    assert [step.version for step in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
