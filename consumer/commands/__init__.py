@@ -1,0 +1,1 @@
+"""The command line: `dayfold COMMAND`. One module a family of commands."""

@@ -1,0 +1,223 @@
+"""What a person sees: tables and short sentences. JSON never passes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+STATE_COLOURS = {
+    "committed": "green",
+    "open": "cyan",
+    "closing": "yellow",
+    "pending": "yellow",
+    "degraded": "red",
+    "failed": "red",
+}
+INDEX_NAMES = ("timeseries", "semantic", "attack")
+
+
+def _state(name: str) -> Text:
+    return Text(name, style=STATE_COLOURS.get(name, ""))
+
+
+def _clock(text: str | None) -> str:
+    """The hour and minute of an RFC 3339 time."""
+    return "" if not text else text[11:16]
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def days(console: Console, chunks: Sequence[Mapping[str, Any]]) -> None:
+    """One row a day: how many events, and what each index holds of it."""
+    if not chunks:
+        console.print("No days yet. A day appears with its first event.")
+        return
+    # Columns that say nothing today are left out, so that the table fits a terminal.
+    counts = [name for name in ("duplicates", "late") if any(chunk[name] for chunk in chunks)]
+    table = Table(
+        title="Days, and the rows that each index holds of them",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    for heading in ("day", "rev", "state", "events", *counts, "seen (UTC)", *INDEX_NAMES):
+        right = heading not in {"day", "state", "seen (UTC)"}
+        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for chunk in chunks:
+        table.add_row(
+            chunk["day"],
+            str(chunk["revision"]),
+            _state(chunk["state"]),
+            f"{chunk['events']:,}",
+            *(f"{chunk[name]:,}" for name in counts),
+            f"{_clock(chunk['first_event'])}-{_clock(chunk['last_event'])}",
+            *(_rows(chunk["indices"].get(name)) for name in INDEX_NAMES),
+        )
+    console.print(table)
+
+
+def _rows(index: Mapping[str, Any] | None) -> Text:
+    if index is None:
+        return Text("-")
+    if index["state"] == "committed":
+        return Text(f"{index['rows']:,}")
+    return _state(index["state"])
+
+
+def day(console: Console, chunk: Mapping[str, Any]) -> None:
+    """One day in full."""
+    console.print(
+        Text.assemble(
+            (chunk["day"], "bold"),
+            f"  revision {chunk['revision']}  ",
+            _state(chunk["state"]),
+            f"  {chunk['events']:,} events, {chunk['duplicates']:,} duplicates, "
+            f"{chunk['late']:,} late, {chunk['bytes'] / 1e6:,.1f} MB",
+        )
+    )
+    for name, index in chunk["indices"].items():
+        line = Text.assemble((f"{name:<12}", "bold"), _state(index["state"]))
+        line.append(f"  revision {index['revision'] or '-'}, {index['rows'] or 0:,} rows")
+        if index["error"]:
+            line.append(f"\n            {index['error']}", style="red")
+            line.append(f"\n            {index['attempts']} tries, next at {index['next_retry']}")
+        console.print(line)
+        coverage = chunk["coverage"].get(name) or {}
+        if coverage:
+            counts = ", ".join(f"{unit} {count:,}" for unit, count in coverage.items())
+            console.print(Padding(Text(f"covered: {counts}", style="dim"), (0, 0, 0, 12)))
+
+
+def similar(console: Console, answer: Mapping[str, Any]) -> None:
+    """Days like a day, and why."""
+    if not answer["results"]:
+        console.print(f"Nothing to compare {answer['day']} with yet.")
+        return
+    for result in answer["results"]:
+        head = Text.assemble((_score(result["score"]), "cyan"), "  ", (result["day"], "bold"), "  ")
+        head.append(
+            ", ".join(f"{name} {_score(result['by_index'].get(name))}" for name in INDEX_NAMES),
+            style="dim",
+        )
+        console.print(head)
+        for reason in result["why"]:
+            console.print(Padding(Text(reason), (0, 0, 0, 7)))
+
+
+def search(console: Console, answer: Mapping[str, Any]) -> None:
+    """Behaviours in words: a head with score, time and count, then the behaviour itself."""
+    if not answer["results"]:
+        console.print("Nothing found.")
+        return
+    for result in answer["results"]:
+        head = Text.assemble(
+            (_score(result["score"]), "cyan"),
+            "  ",
+            (result["day"], "bold"),
+            f"  {_clock(result['first'])} to {_clock(result['last'])} UTC  "
+            f"{result['events']:,} {'event' if result['events'] == 1 else 'events'}",
+        )
+        sources = ", ".join(list(result.get("source_ips") or {})[:2])
+        targets = ", ".join(list(result.get("destination_ips") or {})[:2])
+        if sources and targets:
+            head.append(f"  {sources} to {targets}", style="dim")
+        console.print(head)
+        console.print(Padding(Text(result["text"]), (0, 0, 0, 7)))
+
+
+def neighbours(console: Console, answer: Mapping[str, Any]) -> None:
+    """Attacks like an event."""
+    if not answer["results"]:
+        console.print("Nothing found.")
+        return
+    for result in answer["results"]:
+        head = Text.assemble((_score(result["score"]), "cyan"), "  ", (result["day"], "bold"))
+        head.append(f"  {_clock(result['time'])} UTC  {result['event_id']}")
+        head.append(f"  {result.get('classification', '')} {result.get('threat_category', '')}")
+        ends = f"  {result.get('source_ip', '')} to {result.get('destination_ip', '')}"
+        head.append(f"{ends} port {result.get('destination_port', '')}", style="dim")
+        console.print(head)
+
+
+def novelty(console: Console, answer: Mapping[str, Any]) -> None:
+    """How unlike its past each day is."""
+    table = Table(
+        title="Novelty (0 ordinary, 1 unlike anything before)",
+        title_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column("day")
+    table.add_column("novelty", justify="right")
+    for name in INDEX_NAMES:
+        table.add_column(name, justify="right")
+    for entry in answer["days"]:
+        table.add_row(
+            entry["day"],
+            _score(entry["novelty"]),
+            *(_score(entry["by_index"].get(name)) for name in INDEX_NAMES),
+        )
+    console.print(table)
+
+
+def verify(console: Console, answer: Mapping[str, Any]) -> None:
+    """What was checked and what is wrong."""
+    checked = ", ".join(f"{count:,} {what}" for what, count in answer["checked"].items())
+    console.print(f"Checked {checked}.")
+    if answer["ok"]:
+        console.print(Text("Everything is in order.", style="green"))
+        return
+    table = Table(title="Faults", title_justify="left")
+    for heading in ("what", "where", "detail", "repair"):
+        table.add_column(heading)
+    for fault in answer["faults"]:
+        table.add_row(fault["what"], fault["where"], fault["detail"], fault["repair"])
+    console.print(table)
+
+
+def status(console: Console, picture: Mapping[str, Any], reasons: Sequence[str]) -> None:
+    """The running service."""
+    service, intake = picture["service"], picture["intake"]
+    head = Text("ready", style="green") if not reasons else Text("not ready", style="red")
+    console.print(Text.assemble((service["instance"], "bold"), "  ", head))
+    for reason in reasons:
+        console.print(f"  {reason}")
+    if service["state"] != "running":
+        days(console, picture["days"])
+        return
+    registry = picture["registry"]
+    state = (
+        "connected" if registry["connected"] else f"down ({registry['last_error'] or 'no word'})"
+    )
+    console.print(f"registry: {registry['kind']}, {state}")
+    console.print(
+        f"events: {intake['received']:,} received, {intake['journaled']:,} journaled, "
+        f"{picture['journal']['durable']:,} durable, {intake['duplicates']:,} duplicates, "
+        f"{intake['quarantined']:,} quarantined"
+    )
+    table = Table(title="Detectors", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for heading in ("detector", "address", "link", "received", "lost", "dropped here", "epochs"):
+        table.add_column(heading)
+    for link in picture["detectors"]:
+        losses = link["losses"]
+        table.add_row(
+            link["detector"],
+            link["address"],
+            Text("connected", style="green") if link["connected"] else Text("down", style="red"),
+            f"{link['received']:,}",
+            f"{losses['lost']:,}",
+            f"{link['dropped']:,}",
+            str(losses["epochs"]),
+        )
+    console.print(table)
+    if picture["quarantine"]["reasons"]:
+        waiting = ", ".join(f"{n:,} {why}" for why, n in picture["quarantine"]["reasons"].items())
+        console.print(f"quarantine: {waiting}")
+    days(console, picture["days"])

@@ -1,0 +1,1 @@
+"""A whole deployment on one machine: registry, detector stand-in, service."""

@@ -1,0 +1,355 @@
+"""The service: builds its parts, starts them, watches them, stops them in order.
+
+Data flows down, so parts start from the bottom up (journal before reception) and stop from the
+top down: reception first, then intake drains what was received into the journal, then the journal
+syncs. Only then is the registry left, so that it never shows us gone while we still take events.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import threading
+from dataclasses import asdict
+from types import FrameType
+from typing import Any
+
+import structlog
+
+import consumer
+from consumer import systemd
+from consumer.admission import Admission
+from consumer.api_process import ApiProcess
+from consumer.clock import Clock, SystemClock
+from consumer.closing import CloseRule
+from consumer.coordinator import Coordinator
+from consumer.detectors import Discovery
+from consumer.disk import DiskRoom
+from consumer.envelope import Envelope
+from consumer.errors import DayfoldError
+from consumer.executor import ChildProcess, FoldExecutor
+from consumer.intake import Intake
+from consumer.journal import DataLock, Journal
+from consumer.keys import KeyRing
+from consumer.losses import LossLedger
+from consumer.quarantine import Quarantine
+from consumer.registry.base import Registry
+from consumer.registry.choice import open_registry
+from consumer.requests import Requests
+from consumer.settings import MIB, Settings
+from consumer.status import write_status
+from consumer.subscriber import Subscriber
+from index.catalogue import Catalogue
+
+log = structlog.get_logger("service")
+
+BEAT_S = 1.0
+SHOWN_DAYS = 31
+DRAIN_S = 30.0
+
+
+class Service:
+    """One running consumer. `run` blocks until a signal, a fatal error, or `ask_to_stop`.
+
+    Args:
+        settings: validated settings.
+        clock: the wall clock; tests hand in their own.
+        executor: where folds run; a child process unless a test says otherwise.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        executor: FoldExecutor | None = None,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self._stop_asked = threading.Event()
+        self._reload_asked = threading.Event()
+        self._fatal: DayfoldError | None = None
+        self._state = "starting"
+        self._started_ns = self._clock.now_ns()
+        data_dir = settings.data.dir
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = DataLock(data_dir)
+        self._disk = DiskRoom(data_dir, min_free_mb=settings.data.min_free_mb)
+        self.journal = Journal(
+            data_dir / "journal",
+            zone=settings.day.zone,
+            clock=self._clock,
+            segment_bytes=settings.journal.segment_mb * MIB,
+            commit_interval_s=settings.journal.commit_interval_ms / 1000,
+            on_fatal=self._on_fatal,
+        )
+        self._ring = KeyRing(self._clock, grace_s=settings.detector.key_grace_s)
+        self._quarantine = Quarantine(
+            data_dir / "quarantine",
+            self._clock,
+            max_bytes=settings.quarantine.max_mb * MIB,
+            max_age_days=settings.quarantine.max_age_days,
+        )
+        self._subscriber = _subscriber(settings, self._clock)
+        self._registry: Registry = open_registry(settings, self._instance(), self._clock)
+        self._discovery = Discovery(settings.detector, self._registry, self._subscriber, self._ring)
+        self.losses = LossLedger()
+        self._admission = Admission(
+            settings.day.zone,
+            back_days=settings.day.back_days,
+            ahead_s=settings.day.ahead_s,
+            event_clock=settings.day.clock == "event",
+        )
+        self._intake = Intake(
+            self._subscriber,
+            self._ring,
+            Envelope(self._ring, max_event_bytes=settings.subscriber.max_event_mb * MIB),
+            self._admission,
+            self.journal,
+            self._quarantine,
+            self.losses,
+            room=self._disk.room,
+            on_fatal=self._on_fatal,
+        )
+        self._executor = executor or ChildProcess(timeout_s=settings.fold.timeout_s)
+        self._catalogue: Catalogue | None = None
+        self._shown: Catalogue | None = None
+        self._coordinator: Coordinator | None = None
+        self._api = ApiProcess(settings) if settings.api.enabled else None
+
+    def _instance(self) -> str:
+        return self._settings.registry.instance or f"{socket.gethostname()}-{os.getpid()}"
+
+    def _on_fatal(self, error: DayfoldError) -> None:
+        self._fatal = error
+        self._stop_asked.set()
+
+    def ask_to_stop(self) -> None:
+        """Stop soon; returns at once. Safe from any thread and from a signal handler."""
+        self._stop_asked.set()
+
+    def install_signal_handlers(self) -> None:
+        """SIGTERM and SIGINT stop, SIGHUP rereads keys and retries the quarantine."""
+        signal.signal(signal.SIGTERM, self._on_stop_signal)
+        signal.signal(signal.SIGINT, self._on_stop_signal)
+        signal.signal(signal.SIGHUP, self._on_reload_signal)
+
+    def _on_stop_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._stop_asked.set()
+
+    def _on_reload_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._reload_asked.set()
+
+    def run(self) -> None:
+        """Serve until asked to stop.
+
+        Raises:
+            JournalLockedError: another service writes this data folder.
+            JournalError: the journal failed; everything else has been stopped in order.
+            StoreError: the catalogue cannot be opened.
+        """
+        with self._lock:
+            self._start()
+            try:
+                while not self._stop_asked.wait(BEAT_S):
+                    self._beat()
+            finally:
+                self._stop()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _start(self) -> None:
+        data_dir = self._settings.data.dir
+        self._catalogue = Catalogue.open(data_dir / "catalogue.sqlite")
+        # The picture is made by another thread than the coordinator's: it has its own connection.
+        self._shown = Catalogue.open(data_dir / "catalogue.sqlite", read_only=True)
+        self.journal.start()
+        self._admission.watermark_ns = self.journal.watermark_ns
+        self._coordinator = Coordinator(
+            self.journal,
+            self._catalogue,
+            self._executor,
+            Requests(data_dir),
+            data_dir=data_dir,
+            zone=self._settings.day.zone,
+            clock=self._clock,
+            day_clock=self._day_clock,
+            rule=CloseRule(self._settings.day.grace_s, self._settings.day.settle_s),
+            fold=self._settings.fold,
+            models_cache=self._settings.models.cache_dir,
+            random=random.Random(),  # noqa: S311 - jitter, not a secret
+        )
+        self._coordinator.catch_up()
+        self._coordinator.start()
+        self._intake.start()
+        self._subscriber.start()
+        self._registry.subscribe(self._discovery.refresh)
+        self._registry.start()
+        self._discovery.refresh()
+        if self._api is not None:
+            self._api.start()
+        self._state = "running"
+        self._beat()
+        systemd.notify("READY=1")
+        log.info("running", data=str(data_dir), instance=self._instance())
+
+    def _day_clock(self) -> int | None:
+        if self._settings.day.clock == "event":
+            return self.journal.watermark_ns
+        return self._clock.now_ns()
+
+    def _beat(self) -> None:
+        if self._reload_asked.is_set():
+            self._reload_asked.clear()
+            self._discovery.refresh()
+            self._intake.retry_quarantine()
+        had_room = self._disk.room()
+        self._disk.measure()
+        if self._disk.room() != had_room:
+            log.warning(
+                "reception resumes" if self._disk.room() else "reception stops: disk almost full",
+                free_mb=self._disk.free_mb,
+                min_free_mb=self._disk.min_free_mb,
+            )
+        if self._api is not None:
+            self._api.keep_alive()
+        picture = self.picture()
+        try:
+            write_status(self._settings.data.dir, picture)
+        except OSError as error:
+            log.warning("status cannot be written", error=str(error))
+        self._registry.publish_status(_for_registry(picture))
+        if not picture["service"]["ended_threads"]:
+            systemd.notify("WATCHDOG=1")
+
+    def _stop(self) -> None:
+        self._state = "stopping"
+        systemd.notify("STOPPING=1")
+        # Nothing new comes in, then what came in goes to the journal, then to the disk.
+        self._subscriber.stop()
+        if self._intake.alive:
+            drained = self._intake.stop(DRAIN_S)
+            if not drained and self._fatal is None:
+                log.error("intake did not drain in time", seconds=DRAIN_S)
+        # The child may be ended at any moment: its work is found again at the next start.
+        if self._coordinator is not None:
+            self._coordinator.stop(DRAIN_S)
+        self.journal.stop()
+        self._quarantine.close()
+        if self._api is not None:
+            self._api.stop()
+        self._state = "stopped"
+        picture = self.picture()
+        self._registry.publish_status(_for_registry(picture))
+        self._registry.stop()
+        for catalogue in (self._shown, self._catalogue):
+            if catalogue is not None:
+                catalogue.close()
+        try:
+            write_status(self._settings.data.dir, picture)
+        except OSError as error:
+            log.warning("status cannot be written", error=str(error))
+        log.info("stopped", **self._intake.counts.to_json())
+
+    def picture(self) -> dict[str, Any]:
+        """The state of the service as `run/status.json` holds it (see `docs/status.md`)."""
+        links = self._subscriber.facts(retired=True)
+        coordinator = self._coordinator
+        watched = {"intake": self._intake, "coordinator": coordinator}
+        ended = [
+            name
+            for name, part in watched.items()
+            if self._state == "running" and part is not None and not part.alive
+        ]
+        return {
+            "written_ns": self._clock.now_ns(),
+            "service": {
+                "version": consumer.__version__,
+                "instance": self._instance(),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "state": self._state,
+                "started_ns": self._started_ns,
+                "ended_threads": ended,
+                "error": None if self._fatal is None else str(self._fatal),
+                "api": None if self._api is None else self._api.address,
+            },
+            "registry": asdict(self._registry.facts()),
+            "detectors": [
+                {
+                    **asdict(link),
+                    "losses": asdict(self.losses.facts(link.detector)),
+                }
+                for link in links
+            ],
+            "keys": [held.key.key_id for held in self._ring.candidates()],
+            "intake": self._intake.counts.to_json(),
+            "admission": asdict(self._admission.facts()),
+            "journal": {
+                "appended": self.journal.appended_events,
+                "durable": self.journal.durable_events,
+                "watermark_ns": self.journal.watermark_ns,
+                "open_days": [
+                    day.isoformat() for day in self.journal.days() if self.journal.unsealed(day)
+                ],
+            },
+            "quarantine": {
+                "reasons": self._quarantine.counts(),
+                "dropped": dict(self._quarantine.dropped),
+            },
+            "disk": {
+                "room": self._disk.room(),
+                "free_mb": self._disk.free_mb,
+                "min_free_mb": self._disk.min_free_mb,
+                "stops": self._disk.stops,
+            },
+            "fold": None if coordinator is None else asdict(coordinator.facts),
+            "days": self._days(),
+        }
+
+    def _days(self) -> list[dict[str, Any]]:
+        """The latest days, and every older one that is not committed."""
+        if self._shown is None:
+            return []
+        chunks = self._shown.chunks()
+        return [
+            chunk.to_json()
+            for place, chunk in enumerate(chunks, start=1)
+            if place > len(chunks) - SHOWN_DAYS or chunk.state != "committed"
+        ]
+
+
+def _subscriber(settings: Settings, clock: Clock) -> Subscriber:
+    reception = settings.subscriber
+    secret = reception.curve_secret_key
+    return Subscriber(
+        clock,
+        handover_bytes=reception.handover_mb * MIB,
+        heartbeat_ivl_ms=reception.heartbeat_ms,
+        heartbeat_timeout_ms=reception.heartbeat_timeout_ms,
+        grace_s=reception.disconnect_grace_s,
+        curve_public=reception.curve_public_key,
+        curve_secret=None if secret is None else secret.get_secret_value(),
+    )
+
+
+def _for_registry(picture: dict[str, Any]) -> dict[str, Any]:
+    """What the other components see of us: state and counters, without paths or day details."""
+    return {
+        "status": picture["service"]["state"],
+        "last_event_ns": picture["journal"]["watermark_ns"],
+        "open_days": picture["journal"]["open_days"],
+        "indices": {
+            day["day"]: {name: facts["state"] for name, facts in day["indices"].items()}
+            for day in picture["days"][-7:]
+        },
+        "received": picture["intake"]["received"],
+        "journaled": picture["intake"]["journaled"],
+        "duplicates": picture["intake"]["duplicates"],
+        "quarantined": picture["intake"]["quarantined"],
+        "lost": sum(link["losses"]["lost"] for link in picture["detectors"]),
+        "disk_room": picture["disk"]["room"],
+        "api": picture["service"]["api"],
+    }

@@ -1,0 +1,68 @@
+"""One picture of the running service, for every reader.
+
+The service writes `run/status.json` in the data folder once a second, atomically. `dayfold status`,
+the HTTP process, the metrics and the heartbeat on the registry all read this one picture, so they
+cannot disagree, and none of their readers can hold up reception.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+STATUS_FILE = Path("run") / "status.json"
+# The service writes every second; a picture this old belongs to a service that hangs or is gone.
+STALE_S = 10.0
+
+
+def write_status(data_dir: Path, picture: Mapping[str, Any]) -> None:
+    """Replace the picture atomically. It is not fsynced: it is worth nothing after a crash."""
+    target = data_dir / STATUS_FILE
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = target.with_suffix(".new")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(picture, file, separators=(",", ":"))
+    draft.rename(target)
+
+
+def read_status(data_dir: Path) -> dict[str, Any] | None:
+    """The latest picture, or None if no service ever wrote one."""
+    try:
+        picture: dict[str, Any] = json.loads((data_dir / STATUS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return picture
+
+
+def is_live(picture: Mapping[str, Any], now_ns: int) -> bool:
+    """Whether the picture is of a service that runs now: young, and its process alive."""
+    if picture["service"]["state"] == "stopped":
+        return False
+    if now_ns - picture["written_ns"] > STALE_S * 1e9:
+        return False
+    try:
+        os.kill(picture["service"]["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def unwell(picture: Mapping[str, Any], now_ns: int) -> list[str]:
+    """Reasons why the service is not ready to receive; empty when it is."""
+    reasons: list[str] = []
+    if not is_live(picture, now_ns):
+        return ["the service is not running, or has not reported for ten seconds"]
+    if picture["service"]["state"] != "running":
+        reasons.append(f"the service is {picture['service']['state']}")
+    if not picture["disk"]["room"]:
+        reasons.append(
+            f"reception is stopped: {picture['disk']['free_mb']} MiB free, "
+            f"data.min_free_mb = {picture['disk']['min_free_mb']}"
+        )
+    reasons += [f"the {name} thread has ended" for name in picture["service"]["ended_threads"]]
+    return reasons

@@ -1,0 +1,44 @@
+"""A picture of a service in which everything has a value."""
+
+from typing import Any
+
+
+def full_picture() -> dict[str, Any]:
+    """One detector, one day, one message in quarantine."""
+    return {
+        "intake": {
+            "received": 12,
+            "received_bytes": 12_000,
+            "journaled": 10,
+            "duplicates": 1,
+            "late": 2,
+            "quarantined": 1,
+            "retried": 0,
+            "refused": {"schema": 1},
+        },
+        "journal": {"durable": 10},
+        "quarantine": {"reasons": {"schema": 1}, "dropped": {"schema": 0}},
+        "detectors": [
+            {
+                "detector": "detector-01",
+                "connected": True,
+                "received": 12,
+                "dropped": 0,
+                "gaps_total": 1,
+                "losses": {"lost": 3, "epochs": 1},
+            }
+        ],
+        "fold": {"folds": 1, "failures": 1, "last_seconds": 2.5},
+        "days": [
+            {
+                "state": "degraded",
+                "indices": {
+                    "timeseries": {"state": "committed", "rows": 9},
+                    "semantic": {"state": "committed", "rows": 4},
+                    "attack": {"state": "failed", "rows": 0},
+                },
+            }
+        ],
+        "registry": {"connected": True, "reregistrations": 0},
+        "disk": {"free_mb": 900, "room": True},
+    }

@@ -1,0 +1,74 @@
+"""Data flows one way: nothing imports what stands above it, and there are no circles."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+MAY_IMPORT: dict[str, set[str]] = {
+    "proto": set(),
+    "models": set(),
+    "index": set(),
+    "embed": {"models", "proto"},
+    "consumer": {"embed", "index", "models", "proto"},
+}
+
+
+def modules(room: str) -> list[Path]:
+    return [
+        path
+        for path in (TOP / room).rglob("*.py")
+        if not path.name.endswith("_pb2.py") and "training" not in path.parts
+    ]
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_what_stands_below_it(room: str) -> None:
+    forbidden = MAY_IMPORT.keys() - MAY_IMPORT[room] - {room}
+    for path in modules(room):
+        used = {name.split(".")[0] for name in imports(path)}
+        assert not used & forbidden, f"{path.relative_to(TOP)} imports {used & forbidden}"
+
+
+def test_no_circle_between_modules() -> None:
+    graph: dict[str, set[str]] = {}
+    known = {
+        ".".join(path.relative_to(TOP).with_suffix("").parts).removesuffix(".__init__"): path
+        for room in MAY_IMPORT
+        for path in modules(room)
+    }
+    for name, path in known.items():
+        graph[name] = {used for used in imports(path) if used in known and used != name}
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*trail[trail.index(name) :], name])
+        if name in done:
+            return
+        for used in sorted(graph[name]):
+            # A package's __init__ gathers its own modules' names: reaching the package from one of
+            # its modules is the same circle only if the module needs a name from there.
+            walk(used, (*trail, name))
+        done.add(name)
+
+    for name in sorted(graph):
+        walk(name, ())
+
+
+def test_no_module_is_longer_than_its_job() -> None:
+    for room in MAY_IMPORT:
+        for path in modules(room):
+            lines = len(path.read_text().splitlines())
+            assert lines <= 420, f"{path.relative_to(TOP)} has {lines} lines: find the two in it"
