@@ -39,6 +39,8 @@ from index.errors import StoreError
 from models.errors import ModelError
 
 PR_SET_PDEATHSIG = 1
+# Annotations are looked up by name in the module, so this cannot be local.
+Count = Annotated[int, Query(ge=1, le=1000)]
 
 
 class SharedRecall:
@@ -153,16 +155,14 @@ def _add_days(app: FastAPI, data_dir: Path, guarded: list[Any]) -> None:
 
 
 def _add_questions(app: FastAPI, shared: SharedRecall, guarded: list[Any]) -> None:
-    count = Annotated[int, Query(ge=1, le=1000)]
-
     @app.get("/v1/similar/{day}", summary="Days like this one", dependencies=guarded)
-    def similar(day: date, k: count = 5, index: str | None = None) -> dict[str, Any]:
+    def similar(day: date, k: Count = 5, index: str | None = None) -> dict[str, Any]:
         return shared.ask(lambda recall: recall.similar(day, k=k, index=index))
 
     @app.get("/v1/search", summary="Behaviours in words", dependencies=guarded)
     def search(
         q: Annotated[str, Query(min_length=1, max_length=2000)],
-        k: count = 10,
+        k: Count = 10,
         first: Annotated[date | None, Query(alias="from")] = None,
         last: Annotated[date | None, Query(alias="to")] = None,
         where: Annotated[list[str] | None, Query()] = None,
@@ -173,7 +173,7 @@ def _add_questions(app: FastAPI, shared: SharedRecall, guarded: list[Any]) -> No
         )
 
     @app.get("/v1/neighbours/{event_id}", summary="Attacks like an event", dependencies=guarded)
-    def neighbours(event_id: str, k: count = 10) -> dict[str, Any]:
+    def neighbours(event_id: str, k: Count = 10) -> dict[str, Any]:
         return shared.ask(lambda recall: recall.neighbours(event_id, k=k))
 
     @app.get("/v1/novelty", summary="How unlike its past each day is", dependencies=guarded)

@@ -115,7 +115,7 @@ def _commit(job: FoldJob, span: ChunkSpan, name: str, catalogue: Catalogue, work
     began = time.perf_counter()
     try:
         embedded = embedder.finish()
-        check_coverage(span, embedded.coverage)
+        check_coverage(span, embedded.coverage, index=name)
         work.timed(name, began)
         began = time.perf_counter()
         model = identity(embedder.model)

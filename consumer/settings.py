@@ -212,7 +212,7 @@ class FoldSettings(_Section):
 
     memory_mb: int = Field(3072, ge=512, description="Memory limit of the child, MiB.")
     nice: int = Field(10, ge=0, le=19, description="Niceness of the child.")
-    threads: int = Field(1, ge=1, description="Threads of one encoder.")
+    threads: int = Field(2, ge=1, description="Threads of one encoder.")
     batch_events: int = Field(2048, ge=1, description="Events parsed at a time.")
     timeout_s: float = Field(7200.0, gt=0, description="The child is ended after this time.")
     retry_base_s: float = Field(5.0, gt=0, description="First pause before an index is retried.")
