@@ -64,7 +64,11 @@ def keys_from_registry(entries: Iterable[KeyEntry]) -> list[Key]:
 
 
 def endpoints_from_registry(entries: Iterable[DetectorEntry]) -> list[Endpoint]:
-    """Where the registry's detectors publish; a wildcard bind becomes the detector's own host."""
+    """Where the registry's detectors publish; a wildcard bind becomes the detector's own host.
+
+    One address per detector, the first that can be reached: two addresses of one PUB socket would
+    deliver everything twice.
+    """
     endpoints: list[Endpoint] = []
     for entry in entries:
         host = str(entry.facts.get("host", ""))
@@ -78,6 +82,7 @@ def endpoints_from_registry(entries: Iterable[DetectorEntry]) -> list[Endpoint]:
             endpoints.append(
                 Endpoint(entry.instance, reachable, curve if isinstance(curve, str) else None)
             )
+            break
     return endpoints
 
 

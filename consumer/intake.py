@@ -216,6 +216,9 @@ class Intake:
         event = self._admission.admit(opened.payload, opened.block, message.arrival_ns)
         if isinstance(event, Refused):
             return False
+        if opened.counter is not None:
+            # It was not lost after all.
+            self.losses.note(message.detector, opened.counter)
         self._append([event])
         # Only what is on disk may leave the quarantine.
         self._journal.sync()

@@ -90,7 +90,7 @@ def _detectors(picture: Picture) -> Iterator[Metric]:
     received = CounterMetricFamily(
         "dayfold_detector_received", "Messages received from a detector.", labels=["detector"]
     )
-    lost = CounterMetricFamily(
+    lost = GaugeMetricFamily(
         "dayfold_detector_lost",
         "Messages lost on the wire, by the gaps of the counter nonces.",
         labels=["detector"],
@@ -112,7 +112,8 @@ def _detectors(picture: Picture) -> Iterator[Metric]:
         label = [link["detector"]]
         connected.add_metric(label, float(link["connected"]))
         received.add_metric(label, link["received"])
-        lost.add_metric(label, link["losses"]["lost"])
+        # What a full hand-over dropped leaves a gap in the counters too.
+        lost.add_metric(label, max(0, link["losses"]["lost"] - link["dropped"]))
         dropped.add_metric(label, link["dropped"])
         epochs.add_metric(label, link["losses"]["epochs"])
         gaps.add_metric(label, link["gaps_total"])

@@ -33,13 +33,12 @@ from consumer.executor import ChildProcess, FoldExecutor
 from consumer.intake import Intake
 from consumer.journal import DataLock, Journal
 from consumer.keys import KeyRing
-from consumer.losses import LossLedger
 from consumer.quarantine import Quarantine
 from consumer.registry.base import Registry
 from consumer.registry.choice import open_registry
 from consumer.requests import Requests
 from consumer.settings import MIB, Settings
-from consumer.status import write_status
+from consumer.status import read_losses, write_losses, write_status
 from consumer.subscriber import Subscriber
 from index.catalogue import Catalogue
 
@@ -95,7 +94,7 @@ class Service:
         self._subscriber = _subscriber(settings, self._clock)
         self._registry: Registry = open_registry(settings, self._instance(), self._clock)
         self._discovery = Discovery(settings.detector, self._registry, self._subscriber, self._ring)
-        self.losses = LossLedger()
+        self.losses = read_losses(data_dir)
         self._admission = Admission(
             settings.day.zone,
             back_days=settings.day.back_days,
@@ -218,6 +217,7 @@ class Service:
         picture = self.picture()
         try:
             write_status(self._settings.data.dir, picture)
+            write_losses(self._settings.data.dir, self.losses)
         except OSError as error:
             log.warning("status cannot be written", error=str(error))
         self._registry.publish_status(_for_registry(picture))
@@ -248,6 +248,7 @@ class Service:
             if catalogue is not None:
                 catalogue.close()
         try:
+            write_losses(self._settings.data.dir, self.losses)
             write_status(self._settings.data.dir, picture)
         except OSError as error:
             log.warning("status cannot be written", error=str(error))

@@ -13,18 +13,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from consumer.losses import LossLedger
+
+log = structlog.get_logger("status")
+
 STATUS_FILE = Path("run") / "status.json"
+LOSSES_FILE = Path("run") / "losses.json"
 # The service writes every second; a picture this old belongs to a service that hangs or is gone.
 STALE_S = 10.0
 
 
 def write_status(data_dir: Path, picture: Mapping[str, Any]) -> None:
     """Replace the picture atomically. It is not fsynced: it is worth nothing after a crash."""
-    target = data_dir / STATUS_FILE
+    _replace(data_dir / STATUS_FILE, picture)
+
+
+def write_losses(data_dir: Path, ledger: LossLedger) -> None:
+    """Keep the loss ledger for the next start. Not fsynced: a power cut may cost its last second."""
+    _replace(data_dir / LOSSES_FILE, ledger.to_json())
+
+
+def read_losses(data_dir: Path) -> LossLedger:
+    """The ledger of the last run, so that what was missed in between is counted; else a new one."""
+    try:
+        state = json.loads((data_dir / LOSSES_FILE).read_text(encoding="utf-8"))
+        return LossLedger.from_json(state)
+    except FileNotFoundError:
+        return LossLedger()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("loss counts of the last run cannot be read", error=str(error))
+        return LossLedger()
+
+
+def _replace(target: Path, content: Mapping[str, Any]) -> None:
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = target.with_suffix(".new")
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(picture, file, separators=(",", ":"))
+        json.dump(content, file, separators=(",", ":"))
     draft.rename(target)
 
 

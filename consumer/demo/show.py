@@ -116,7 +116,7 @@ def _close_and_fold(deployment: Deployment, view: _View) -> dict[str, Any]:
 
 def _report(published: int, picture: dict[str, Any], seconds: float) -> dict[str, Any]:
     intake = picture["intake"]
-    lost = sum(link["losses"]["lost"] + link["dropped"] for link in picture["detectors"])
+    lost = sum(max(link["losses"]["lost"], link["dropped"]) for link in picture["detectors"])
     lost = max(lost, published - intake["received"])
     return {
         "published": published,

@@ -2,7 +2,7 @@
 
 Messages are what `message` makes: a v1 nonce with its counter, then filler. As a program it takes
 its options as one JSON argument, prints its port, and obeys a command per line of standard input
-(`wait N`, `send N SIZE`, `parts N`, `flood SIZE`), answering each with a line.
+(`wait N`, `send N SIZE`, `flood SIZE`), answering each but the last with a line.
 """
 
 from __future__ import annotations

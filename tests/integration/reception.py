@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from consumer.clock import Clock, SystemClock
 from consumer.endpoints import Endpoint
+from consumer.handover import MESSAGE_OVERHEAD
 from consumer.link import DetectorLink
 from consumer.sources import Arrival
 from consumer.subscriber import MIB, Subscriber
@@ -69,6 +70,12 @@ def wait_received(subscriber: Subscriber, count: int, detector: str = "a") -> No
     wait_until(
         f"{count} messages from {detector}", lambda: link(subscriber, detector).received >= count
     )
+
+
+def wait_held(subscriber: Subscriber, count: int, size: int = 64) -> None:
+    """Wait until so many messages can be taken; being counted as received comes a little before."""
+    held = count * (size + MESSAGE_OVERHEAD)
+    wait_until(f"{count} messages held", lambda: subscriber.held_bytes == held)
 
 
 def take(subscriber: Subscriber, count: int, detector: str = "a") -> list[Arrival]:

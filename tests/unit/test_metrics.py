@@ -17,7 +17,7 @@ def test_counts_of_the_picture_are_the_counts_of_the_metrics() -> None:
     assert metrics.get_sample_value("dayfold_journaled_total") == 10
     assert metrics.get_sample_value("dayfold_refused_total", {"reason": "schema"}) == 1
     labels = {"detector": "detector-01"}
-    assert metrics.get_sample_value("dayfold_detector_lost_total", labels) == 3
+    assert metrics.get_sample_value("dayfold_detector_lost", labels) == 3
     assert metrics.get_sample_value("dayfold_days", {"state": "degraded"}) == 1
     assert metrics.get_sample_value("dayfold_index_behind_days", {"index": "attack"}) == 1
     assert metrics.get_sample_value("dayfold_index_behind_days", {"index": "semantic"}) == 0
