@@ -32,7 +32,7 @@ EXECUTORS: dict[str, Callable[[], FoldExecutor]] = {
 }
 
 
-@pytest.fixture(params=EXECUTORS.values(), ids=EXECUTORS.keys())
+@pytest.fixture(params=list(EXECUTORS.values()), ids=list(EXECUTORS))
 def executor(request: pytest.FixtureRequest) -> FoldExecutor:
     made: FoldExecutor = request.param()
     return made
