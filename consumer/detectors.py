@@ -99,14 +99,23 @@ class Discovery:
         subscriber: Subscriber,
         ring: KeyRing,
     ) -> None:
-        self._fixed_keys = keys_from_settings(settings.keys)
+        self._registry = registry
+        self._subscriber = subscriber
+        self._ring = ring
+        self.take_settings(settings)
+
+    def take_settings(self, settings: DetectorSettings) -> None:
+        """Use these endpoints and keys from the next `refresh` on.
+
+        Raises:
+            ConfigurationError: a key file cannot be used; nothing changes then.
+        """
+        keys = keys_from_settings(settings.keys)
+        self._fixed_keys = keys
         self._fixed_endpoints = [
             Endpoint(entry.name, entry.address, entry.curve_server_key)
             for entry in settings.endpoints
         ]
-        self._registry = registry
-        self._subscriber = subscriber
-        self._ring = ring
 
     def refresh(self) -> None:
         """Hand over the endpoints and keys that are known now."""

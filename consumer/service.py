@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from types import FrameType
 from typing import Any
@@ -28,7 +29,7 @@ from consumer.coordinator import Coordinator
 from consumer.detectors import Discovery
 from consumer.disk import DiskRoom
 from consumer.envelope import Envelope
-from consumer.errors import DayfoldError
+from consumer.errors import ConfigurationError, DayfoldError
 from consumer.executor import ChildProcess, FoldExecutor
 from consumer.intake import Intake
 from consumer.journal import DataLock, Journal
@@ -56,6 +57,7 @@ class Service:
         settings: validated settings.
         clock: the wall clock; tests hand in their own.
         executor: where folds run; a child process unless a test says otherwise.
+        reload: rereads the settings for SIGHUP, which takes over `[detector]`.
     """
 
     def __init__(
@@ -64,8 +66,10 @@ class Service:
         *,
         clock: Clock | None = None,
         executor: FoldExecutor | None = None,
+        reload: Callable[[], Settings] | None = None,
     ) -> None:
         self._settings = settings
+        self._reload = reload
         self._clock = clock or SystemClock()
         self._stop_asked = threading.Event()
         self._reload_asked = threading.Event()
@@ -130,7 +134,7 @@ class Service:
         self._stop_asked.set()
 
     def install_signal_handlers(self) -> None:
-        """SIGTERM and SIGINT stop, SIGHUP rereads keys and retries the quarantine."""
+        """SIGTERM and SIGINT stop; SIGHUP rereads `[detector]` and retries the quarantine."""
         signal.signal(signal.SIGTERM, self._on_stop_signal)
         signal.signal(signal.SIGINT, self._on_stop_signal)
         signal.signal(signal.SIGHUP, self._on_reload_signal)
@@ -202,6 +206,7 @@ class Service:
     def _beat(self) -> None:
         if self._reload_asked.is_set():
             self._reload_asked.clear()
+            self._take_new_settings()
             self._discovery.refresh()
             self._intake.retry_quarantine()
         had_room = self._disk.room()
@@ -223,6 +228,16 @@ class Service:
         self._registry.publish_status(_for_registry(picture))
         if not picture["service"]["ended_threads"]:
             systemd.notify("WATCHDOG=1")
+
+    def _take_new_settings(self) -> None:
+        if self._reload is None:
+            return
+        try:
+            self._discovery.take_settings(self._reload().detector)
+        except ConfigurationError as error:
+            log.error("settings are not reloaded; the old ones stay", error=str(error))
+        else:
+            log.info("detectors and keys reloaded")
 
     def _stop(self) -> None:
         self._state = "stopping"

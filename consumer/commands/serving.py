@@ -11,6 +11,7 @@ import typer
 from consumer.commands import rendering
 from consumer.commands.common import ConfigOption, JsonOption, console, open_settings, print_json
 from consumer.errors import UnreachableError
+from consumer.settings import load
 from consumer.status import read_status, unwell
 
 
@@ -23,11 +24,11 @@ def register(app: typer.Typer) -> None:
 
 
 def run(config: ConfigOption = None) -> None:
-    """Run the service; SIGTERM drains and leaves the registry, SIGHUP rereads keys."""
+    """Run the service; SIGTERM drains and leaves the registry, SIGHUP rereads [detector]."""
     settings = open_settings(config)
     from consumer.service import Service
 
-    service = Service(settings)
+    service = Service(settings, reload=lambda: load(config))
     service.install_signal_handlers()
     service.run()
 

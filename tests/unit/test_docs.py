@@ -1,6 +1,7 @@
 """A command, setting or metric without documentation fails here."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import typer
@@ -55,3 +56,21 @@ def test_every_metric_is_documented() -> None:
         name = metric.name + ("_total" if metric.type == "counter" else "")
         assert f"| `{name}` | {metric.type} |" in text
         assert metric.documentation in text
+
+
+def test_every_dependency_has_its_reason_in_contributing() -> None:
+    top = DOCS.parent
+    project = tomllib.loads((top / "pyproject.toml").read_text())["project"]
+    named = set(re.findall(r"`([a-z0-9-]+)`", (top / "CONTRIBUTING.md").read_text()))
+    wanted = list(project["dependencies"])
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    missing = {re.split(r"[<>=\[]", one)[0] for one in wanted} - named
+    assert not missing
+
+
+def test_what_the_delivery_contract_calls_its_tests_exists() -> None:
+    tests = {path.name for path in (DOCS.parent / "tests").rglob("test_*.py")}
+    named = set(re.findall(r"`(test_\w+\.py)`", (DOCS / "delivery.md").read_text()))
+    assert named
+    assert not named - tests
