@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,9 @@ from consumer.commands.common import (
     print_json,
 )
 from consumer.errors import UsageError
-from consumer.recall import Recall
+
+if TYPE_CHECKING:
+    from consumer.recall import Recall
 
 CountOption = Annotated[int, typer.Option("-k", help="How many results.", min=1, max=1000)]
 
@@ -31,6 +33,13 @@ def register(app: typer.Typer) -> None:
     app.command()(novelty)
 
 
+def _recall(config: Path | None) -> Recall:
+    # Encoders and indices take a second and a hundred megabytes: only for who asks.
+    from consumer.recall import Recall
+
+    return Recall.open(open_settings(config))
+
+
 def similar(
     date: DayArgument,
     k: CountOption = 5,
@@ -41,7 +50,7 @@ def similar(
     json: JsonOption = False,
 ) -> None:
     """Days like this one, and why."""
-    with Recall.open(open_settings(config)) as recall:
+    with _recall(config) as recall:
         answer = recall.similar(parse_day(date), k=k, index=index)
     if json:
         print_json(answer)
@@ -62,7 +71,7 @@ def search(
     json: JsonOption = False,
 ) -> None:
     """Behaviours in words, most alike first."""
-    with Recall.open(open_settings(config)) as recall:
+    with _recall(config) as recall:
         answer = recall.search(
             text,
             k=k,
@@ -100,7 +109,7 @@ def neighbours(
     """Attacks like this event."""
     if (event_id is None) == (file is None):
         raise UsageError("give either an EVENT_ID or --file FILE")
-    with Recall.open(open_settings(config)) as recall:
+    with _recall(config) as recall:
         if file is not None:
             answer = recall.neighbours_of_file(file, k=k)
         else:
@@ -118,7 +127,7 @@ def novelty(
     json: JsonOption = False,
 ) -> None:
     """How unlike its past each day is, 0 to 1."""
-    with Recall.open(open_settings(config)) as recall:
+    with _recall(config) as recall:
         answer = recall.novelty(None if date is None else parse_day(date))
     if json:
         print_json(answer)

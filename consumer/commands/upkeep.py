@@ -19,7 +19,6 @@ from consumer.offline import service_is_live
 from consumer.quarantine import Quarantine
 from consumer.settings import MIB, Settings, load, reference
 from consumer.status import is_live, read_status
-from consumer.verify import verify_data
 from models.build import build as build_model
 from models.manifest import load_manifest
 from models.store import state as model_state
@@ -45,6 +44,8 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check journals, catalogue, indices and models: checksums, counts, cross-references."""
+    from consumer.verify import verify_data
+
     answer = verify_data(open_settings(config), deep=deep)
     if json:
         print_json(answer)
