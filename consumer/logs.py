@@ -26,5 +26,6 @@ def configure(settings: LogSettings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Asked at each line, so that a redirected standard error is followed.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
