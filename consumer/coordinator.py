@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -128,7 +128,8 @@ class Coordinator:
         asked = self._requests.take()
         for day in self._due_days(asked):
             self.close(day)
-        self.fold_what_is_behind(at_once=asked.reconcile)
+        # One chunk a round, so that days that are over meanwhile are noted and sealed.
+        self.fold_what_is_behind(at_once=asked.reconcile, most=None if asked.reconcile else 1)
         self._note_open_days()
 
     def _note_open_days(self) -> None:
@@ -186,12 +187,16 @@ class Coordinator:
             if known is None or known.revision < seal.revision:
                 self._catalogue.seal_chunk(day, seal.revision, self._journal.counts(day))
 
-    def fold_what_is_behind(self, *, at_once: bool = False) -> None:
-        """Fold every chunk whose try is due; with `at_once` also those that wait for a retry."""
+    def fold_what_is_behind(self, *, at_once: bool = False, most: int | None = None) -> None:
+        """Fold chunks whose try is due, oldest first.
+
+        Args:
+            at_once: also those that wait for a retry.
+            most: at most so many chunks; None for all.
+        """
         now_ns = FAR_FUTURE_NS if at_once else self._clock.now_ns()
-        for (day, revision), dues in groupby(
-            self._catalogue.due(now_ns), key=lambda due: (due.day, due.revision)
-        ):
+        chunks = groupby(self._catalogue.due(now_ns), key=lambda due: (due.day, due.revision))
+        for (day, revision), dues in islice(chunks, most):
             waiting = list(dues)
             # After a failure each index goes alone: a model that kills the child must not take
             # the others with it again.

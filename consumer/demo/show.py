@@ -79,7 +79,7 @@ def _stream(deployment: Deployment, rate: float, scheme: str, view: _View) -> in
         "the stream to end",
         lambda _picture: replay.poll() is not None,
         timeout_s=STREAM_S,
-        tick=lambda picture: show(picture["intake"]["journaled"]),
+        tick=lambda picture: show(picture["intake"]["journaled"], total),
     )
     published = int(deployment.replay_report()["published"])
     # What is missing after this was lost on the wire; the report says how many.
@@ -90,7 +90,7 @@ def _stream(deployment: Deployment, rate: float, scheme: str, view: _View) -> in
                 picture["journal"]["durable"] + picture["intake"]["duplicates"] >= published
             ),
             timeout_s=10,
-            tick=lambda picture: show(picture["intake"]["journaled"]),
+            tick=lambda picture: show(picture["intake"]["journaled"], total),
         )
     return published
 
@@ -110,7 +110,9 @@ def _close_and_fold(deployment: Deployment, view: _View) -> dict[str, Any]:
             and all(day["state"] == "committed" for day in picture["days"])
         ),
         timeout_s=FOLD_S,
-        tick=lambda picture: show(sum(day["state"] == "committed" for day in picture["days"])),
+        tick=lambda picture: show(
+            sum(day["state"] == "committed" for day in picture["days"]), len(picture["days"])
+        ),
     )
 
 
@@ -215,9 +217,9 @@ class _View:
         elif self._console is not None:
             self._console.print(line)
 
-    def bar(self, label: str, total: int) -> Callable[[int], None]:
+    def bar(self, label: str, total: int) -> Callable[[int, int], None]:
         progress = self._progress
         if progress is None:
-            return lambda _done: None
+            return lambda _done, _total: None
         task = progress.add_task(label, total=total)
-        return lambda done: progress.update(task, completed=done)
+        return lambda done, total: progress.update(task, completed=done, total=total)
