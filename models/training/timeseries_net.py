@@ -1,0 +1,207 @@
+"""A small encoder in the style of Chronos-Bolt, written anew.
+
+Input: `series` float32 (n, L), NaN = absent, L from 1 to 2,048. Output: 512 numbers per series.
+Patches of 16 steps (the stem also sees those half-way between), instance normalisation inside the network, bidirectional attention with
+rotary positions, quantiles of absent patches as the training target (an absent patch at the
+right end is a forecast). See models/cards/timeseries.md for what is ours and what is not.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+PATCH = 16
+QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+SHAPE_WIDTH = 480
+SCALE_WIDTH = 32
+SEGMENTS = 8
+LOCAL = 96
+LAST_WEIGHT = 0.5  # of the last layer beside the stem, in the shipped vector
+POOLED = 6  # mean, deviation and maximum of two layers
+
+
+class Norm(nn.Module):
+    """Root mean square normalisation (B. Zhang, R. Sennrich, 2019)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+class Residual(nn.Module):
+    """One hidden layer beside a linear path, as at both ends of Chronos-Bolt."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(inputs, hidden)
+        self.down = nn.Linear(hidden, outputs)
+        self.skip = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(functional.gelu(self.up(x))) + self.skip(x)
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotary positions (J. Su et al., 2021) on (n, heads, t, d)."""
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), -1)
+
+
+class Block(nn.Module):
+    """Bidirectional attention and a two-layer perceptron, each normalised before."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention, self.before_mlp = Norm(width), Norm(width)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor, bias: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+        n, t, width = x.shape
+        qkv = self.qkv(self.before_attention(x)).view(n, t, 3, self.heads, width // self.heads)
+        q, k, v = (qkv[:, :, i].transpose(1, 2) for i in range(3))
+        q, k = rotate(q, cosine, sine), rotate(k, cosine, sine)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(width // self.heads) + bias
+        mixed = torch.softmax(scores.float(), -1).to(v.dtype) @ v
+        x = x + self.out(mixed.transpose(1, 2).reshape(n, t, width))
+        return x + self.down(functional.gelu(self.up(self.before_mlp(x))))
+
+
+class States(NamedTuple):
+    """What the trunk leaves: last layer and stem (n, t, width), and which of them saw a value."""
+
+    last: Tensor
+    seen: Tensor
+    stem: Tensor
+    stem_seen: Tensor
+    location: Tensor
+    scale: Tensor
+
+
+def windows(patches: Tensor) -> Tensor:
+    """Windows of 16 every 8 steps (n, 2 t - 1, 16) of patches (n, t, 16)."""
+    halves = patches.reshape(patches.shape[0], -1, PATCH // 2)
+    return torch.cat((halves[:, :-1], halves[:, 1:]), -1)
+
+
+class SeriesEncoder(nn.Module):
+    """Everything from raw values to patch states, quantiles and the pooled vector."""
+
+    def __init__(self, width: int = 512, layers: int = 3, heads: int = 8, hidden: int = 1024):
+        super().__init__()
+        self.width, self.heads = width, heads
+        self.patch_in = Residual(3 * PATCH, width, width)
+        self.blocks = nn.ModuleList(Block(width, heads, hidden) for _ in range(layers))
+        self.final = Norm(width)
+        self.quantiles = Residual(width, width, PATCH * len(QUANTILES))
+        # Fixed orthogonal rows shrink a state before it is kept per segment.
+        generator = torch.Generator().manual_seed(5)
+        rows = torch.linalg.qr(torch.randn(width, LOCAL, generator=generator)).Q
+        self.register_buffer("local", rows, persistent=False)
+        self.pool = nn.Linear(POOLED * width + 2 * SEGMENTS * LOCAL, SHAPE_WIDTH)
+        angles = 10_000.0 ** (-torch.arange(0, width // heads, 2) / (width // heads))
+        self.register_buffer("angles", angles, persistent=False)
+        # Pseudo-random features of a Gaussian kernel, 2.5 doublings wide, over location and scale.
+        generator.manual_seed(7)
+        waves = torch.randn(3, SCALE_WIDTH // 2, generator=generator) / 2.5
+        self.register_buffer("waves", waves, persistent=False)
+        self.scale_weight = 0.45
+
+    @staticmethod
+    def patched(series: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and presence as (n, patches, 16); absent steps are added on the left."""
+        n, length = series.shape
+        patches = (length + PATCH - 1) // PATCH
+        absent = torch.full_like(series[:, :1], math.nan).expand(n, PATCH - 1)
+        padded = torch.cat((absent, series), 1)[:, length + PATCH - 1 - patches * PATCH :]
+        padded = padded.reshape(n, patches, PATCH)
+        present = torch.isfinite(padded)
+        return torch.where(present, padded, torch.zeros_like(padded)), present.float()
+
+    @staticmethod
+    def moments(values: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over the present steps; 1 where a series is constant."""
+        count = present.sum((1, 2), keepdim=True).clamp(min=1.0)
+        location = (values * present).sum((1, 2), keepdim=True) / count
+        # A second pass takes away the rounding of the first: a constant series must be constant.
+        rest = ((values - location) * present).sum((1, 2), keepdim=True) / count
+        location = location + rest
+        spread = ((values - location) * present).pow(2).sum((1, 2), keepdim=True) / count
+        scale = spread.sqrt()
+        flat = scale <= 1e-5 * location.abs().clamp(min=1e-5)
+        return location, torch.where(flat, torch.ones_like(scale), scale)
+
+    def normalised(self, values: Tensor, present: Tensor) -> tuple[Tensor, ...]:
+        location, scale = self.moments(values, present)
+        linear = torch.asinh((values - location) / scale) * present
+        compressed = torch.sign(values) * torch.log1p(values.abs())
+        middle, width = self.moments(compressed, present)
+        quiet = torch.asinh((compressed - middle) / width) * present
+        return linear, quiet, location, scale
+
+    def states(self, values: Tensor, present: Tensor) -> "States":
+        """Runs the trunk on patches of 16, and the stem also on the windows half-way between."""
+        linear, quiet, location, scale = self.normalised(values, present)
+        stem = self.patch_in(torch.cat([windows(c) for c in (linear, quiet, present)], -1))
+        seen = windows(present).amax(-1)
+        x = stem[:, ::2]
+        bias = ((seen[:, ::2] - 1.0) * 1e4)[:, None, None, :].to(x.dtype)
+        steps = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
+        turn = steps[:, None] * self.angles[None, :]
+        cosine, sine = turn.cos().to(x.dtype), turn.sin().to(x.dtype)
+        for block in self.blocks:
+            x = block(x, bias, cosine, sine)
+        return States(self.final(x), seen[:, ::2], stem, seen, location, scale)
+
+    def predict(self, states: Tensor) -> Tensor:
+        """Quantiles (n, t, 16, 9) of the normalised values of each patch."""
+        return self.quantiles(states).unflatten(-1, (PATCH, len(QUANTILES)))
+
+    def summary(self, states: Tensor, seen: Tensor) -> Tensor:
+        """Mean, deviation, maximum and soft segments of the seen states, each of unit length."""
+        states, seen = states.float(), seen[..., None]
+        total = seen.sum(1).clamp(min=1.0)
+        mean = (states * seen).sum(1) / total
+        spread = (((states - mean[:, None]) * seen).pow(2).sum(1) / total + 1e-6).sqrt()
+        highest = torch.where(seen > 0, states, torch.full_like(states, -50.0)).amax(1)
+        # Where a patch stands between the first and the last seen one.
+        rank = (seen.cumsum(1) - 0.5) / total[:, None]
+        centres = (torch.arange(SEGMENTS, device=states.device) + 0.5) / SEGMENTS
+        near = torch.exp(-(((rank - centres) * SEGMENTS * 1.2) ** 2)) * seen
+        near = near / (near.sum(1, keepdim=True) + 1e-4)
+        places = (near.transpose(1, 2) @ (states @ self.local)).flatten(1)
+        parts = (mean, spread, highest, places)
+        return torch.cat([functional.normalize(part, dim=-1) for part in parts], -1)
+
+    def summaries(self, found: "States", last_weight: float = LAST_WEIGHT) -> Tensor:
+        """Summaries (n, 4608) of the stem and, weighed, of the last layer."""
+        last = self.summary(found.last, found.seen) * last_weight
+        return torch.cat((self.summary(found.stem, found.stem_seen), last), -1)
+
+    def shape(self, found: "States") -> Tensor:
+        """The learned part of the vector (n, 480), of unit length."""
+        return functional.normalize(self.pool(self.summaries(found)), dim=-1)
+
+    def scale_code(self, values: Tensor, present: Tensor) -> Tensor:
+        """Bounded code (n, 32), of unit length, of how large a series is: near for near sizes."""
+        location, scale = self.moments(values, present)
+        top = (values.abs() * present).amax((1, 2), keepdim=True)
+        sizes = torch.cat((location.abs(), scale, top), -1).squeeze(1)
+        turn = torch.log2(1.0 + sizes) @ self.waves
+        return torch.cat((turn.cos(), turn.sin()), -1) / math.sqrt(SCALE_WIDTH / 2)
+
+    def forward(self, series: Tensor) -> Tensor:
+        values, present = self.patched(series)
+        shape = self.shape(self.states(values, present))
+        code = self.scale_code(values, present) * self.scale_weight
+        return functional.normalize(torch.cat((shape, code), -1), dim=-1)
