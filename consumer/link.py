@@ -41,6 +41,10 @@ _WATCHED: Final = (
 )
 
 
+#: Messages that ZeroMQ itself may hold for one detector.
+RECEIVE_MESSAGES: Final = 1 << 15
+
+
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
     """How every link is set up. Times in milliseconds, sizes in bytes, keys in Z85."""
@@ -221,8 +225,10 @@ class Link:
     def _set_up(self) -> None:
         socket, options = self.socket, self._options
         socket.setsockopt(zmq.LINGER, 0)
-        # No limit inside ZeroMQ: the byte limit is the handover's, where drops can be counted.
-        socket.setsockopt(zmq.RCVHWM, 0)
+        # Far above what waits while we keep up: the limit that counts is the handover's, in bytes.
+        # Only a drain thread that gets no processor reaches this one, and then memory must not
+        # grow: the publisher's own queue fills, and its drops show as gaps in the counters.
+        socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
         # Above the limit that is counted, so that an oversize message is dropped here and only a
         # far larger one costs the connection.
         socket.setsockopt(zmq.MAXMSGSIZE, 2 * options.max_message_bytes)

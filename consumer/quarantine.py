@@ -113,7 +113,11 @@ class Quarantine:
                 shelf.drop_older(oldest_ns)
 
     def sync(self) -> None:
-        """Make everything that was put before durable. Raises QuarantineError."""
+        """Make everything that was put before durable.
+
+        Raises QuarantineError; nothing is added to the files that failed, and they are not synced
+        again, because a second sync would prove nothing about the first.
+        """
         for shelf in list(self._shelves.values()):
             with self._lock:
                 fd, folder_changed = shelf.pending_sync()
@@ -123,6 +127,8 @@ class Quarantine:
                 if folder_changed:
                     shelf.sync_folder()
             except OSError as error:
+                with self._lock:
+                    shelf.end_file()
                 raise QuarantineError(f"the quarantine cannot be synced: {error}") from error
             finally:
                 if fd is not None:
@@ -171,12 +177,19 @@ class Quarantine:
         found.sort(key=lambda message: message.arrival_ns, reverse=True)
         return found[:limit]
 
-    def take(self, reason: str, handle: Callable[[Quarantined], bool]) -> int:
+    def take(
+        self,
+        reason: str,
+        handle: Callable[[Quarantined], bool],
+        *,
+        settle: Callable[[], None] = lambda: None,
+    ) -> int:
         """Hand every message of a reason to `handle`, oldest first; return how many were taken.
 
         A message for which it returned True is removed; until then it stays, so after a crash it
         may be handed over again. No lock of `put` is held meanwhile: `handle` may put messages, and
-        those are not handed over in the same round. If `handle` raises, what was taken before is
+        those are not handed over in the same round. `settle` is called before any is removed: there
+        the caller makes durable what it took. If `handle` raises, what was taken before is
         removed and the error goes on. Raises QuarantineError if a file cannot be read.
         """
         self.expire()
@@ -196,6 +209,7 @@ class Quarantine:
                             done.add(offset)
                 finally:
                     if done:
+                        settle()
                         self._remove(shelf, file, done)
                 taken += len(done)
         return taken

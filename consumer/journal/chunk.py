@@ -11,6 +11,7 @@ from consumer.days import day_bounds_ns
 from consumer.errors import JournalCorruptError, JournalError
 from consumer.journal.frames import BadFrameError, read_frames
 from consumer.journal.record import RULES, Record, decode
+from consumer.journal.retired import is_retired
 from consumer.journal.seal import Seal, SealedSegment, read_seal, sealed_revisions
 from consumer.journal.segment import HEADER_BYTES, segment_header, segment_number
 
@@ -99,10 +100,15 @@ def open_chunk(
 ) -> SealedChunk:
     """Open a sealed day below the journal's folder `root`; the latest revision if none is given.
 
-    Raises JournalError if the day was never sealed or has no such revision, JournalCorruptError if
-    its seal is damaged.
+    Raises JournalError if the day was never sealed, has no such revision, or its events were let
+    go; JournalCorruptError if its seal is damaged.
     """
     folder = root / day.isoformat()
+    if is_retired(folder):
+        raise JournalError(
+            f"day {day}: its journal was let go, so it cannot be embedded again; a snapshot from "
+            "before has it"
+        )
     if revision is None:
         revisions = sealed_revisions(folder) if folder.is_dir() else []
         if not revisions:

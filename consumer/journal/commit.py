@@ -90,9 +90,13 @@ class GroupCommit:
             yield
 
     def close(self, writer: SegmentWriter) -> None:
-        """Close a file, inside `quiet`. It must have been committed, or the journal stopped."""
+        """Close a file, inside `quiet`. What was not committed of it is not synced any more."""
         self._writers.discard(writer)
         os.close(writer.fd)
+
+    def dropped(self, folder: Path) -> None:
+        """Note that a folder is no longer there to be synced. Inside `quiet`."""
+        self._folders.discard(folder)
 
     def _commit_quietly(self) -> None:
         with contextlib.suppress(JournalError):  # the failure has been told already

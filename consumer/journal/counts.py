@@ -2,8 +2,8 @@
 
 `counts.json` is written with the periodic sync but not synced itself: after a power cut it may be
 a moment old, or missing. Nothing that must be exact depends on it. It keeps the number of
-duplicates, and up to which byte the open segments were synced, which tells a torn tail that was
-never acknowledged from damage to acknowledged events.
+duplicates, and up to which byte at least the open segments were synced, so that the loss of
+acknowledged events can be told from a torn tail.
 """
 
 from collections.abc import Mapping
@@ -51,6 +51,17 @@ def write_counts(folder: Path, counts: KeptCounts, *, durable: bool) -> None:
         "synced": {str(number): size for number, size in counts.synced.items()},
     }
     replace_file(folder / COUNTS_NAME, checked_json(document), durable=durable)
+
+
+def why_unreadable(folder: Path) -> str | None:
+    """Why `counts.json` cannot be believed; None if it can, or is not there."""
+    try:
+        parse_checked_json((folder / COUNTS_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
 
 
 def read_counts(folder: Path) -> KeptCounts:

@@ -34,6 +34,9 @@ from consumer.journal.sidecar import (
     write_sidecar,
 )
 
+#: A segment is also closed after so many records: until then their digests are held in memory.
+LARGEST_SEGMENT_RECORDS = 1 << 18
+
 
 class DayJournal:
     """The state of one day. Light until something is appended, light again after `release`."""
@@ -48,6 +51,8 @@ class DayJournal:
         self.unsealed = False
         self.sealing = False
         self.duplicates = 0
+        #: What `counts.json` says.
+        self.kept = KeptCounts()
         self.last_append_ns: int | None = None
         self.last_used = 0.0
         self.dedupe: DayDedupe | None = None
@@ -69,7 +74,7 @@ class DayJournal:
                 (self.folder / name).unlink()
         numbers = [number for name in names if (number := segment_number(name)) is not None]
         self._last_number = max(numbers, default=0)
-        kept = read_counts(self.folder)
+        self.kept = kept = read_counts(self.folder)
         self.duplicates = kept.duplicates
         self._read_seals(report)
         sealed = {entry.name: entry for entry in self.seal.segments} if self.seal else {}
@@ -183,6 +188,11 @@ class DayJournal:
         synced = {writer.number: writer.synced_bytes for writer in self._writers()}
         return KeptCounts(self.duplicates, synced)
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether all that was appended is durable."""
+        return all(writer.synced_bytes >= writer.extent.bytes for writer in self._writers())
+
     def latest_arrival_ns(self) -> int | None:
         """Return when the latest event came, by the records. None if there is none."""
         if self.last_append_ns is not None:
@@ -236,8 +246,7 @@ class DayJournal:
         """
         writer = self.writer
         if writer is not None:
-            full = writer.extent.bytes + size > self._segment_bytes
-            if not (full and writer.extent.records):
+            if self._has_room(writer.extent, size) or not writer.extent.records:
                 return writer, False
             self.retire()
         last = self._facts.get(self._last_number)
@@ -258,7 +267,12 @@ class DayJournal:
         return (
             facts.number > self._frozen
             and facts.number not in self._damage
-            and facts.extent.bytes + size <= self._segment_bytes
+            and self._has_room(facts.extent, size)
+        )
+
+    def _has_room(self, extent: Extent, size: int) -> bool:
+        return (
+            extent.bytes + size <= self._segment_bytes and extent.records < LARGEST_SEGMENT_RECORDS
         )
 
     def confirm(

@@ -1,8 +1,8 @@
 """Which events a day already has: exact, and bounded in memory.
 
 The latest digests are a set; older ones are sorted tables (16 bytes each while their segment is
-open, mapped from its sidecar after that) behind a Bloom filter. Twelve million events a day cost
-less than 60 MB.
+open, mapped from its sidecar after that) behind a Bloom filter. Five million events a day cost
+30 MB, twelve million 60 MB.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,11 @@ from consumer.journal.idtable import Flags, Ids, IdTable, ids_of
 
 #: Digests that are kept as a Python set, at about 120 bytes each, before they become a table.
 RECENT = 1 << 15
+
+#: So many tables of the same segment are merged into one, as long as that one stays small enough
+#: to be sorted in a moment.
+MERGED_AT_ONCE = 8
+LARGEST_MERGED = RECENT * MERGED_AT_ONCE
 
 #: A batch as large as this pays for taking one more table behind the filter.
 WORTH_FILTERING = 64
@@ -74,9 +79,19 @@ class DayDedupe:
         if self._recent:
             table = IdTable.of(ids_of(b"".join(self._recent)))
             self._recent = set()
-            self._tables.setdefault(number, []).append(table)
             self._bloom.add(table.first, table.second)
+            tables = self._tables.setdefault(number, [])
+            tables.append(table)
+            self._merge_small(tables)
         return self.tables_of(number)
+
+    def _merge_small(self, tables: list[IdTable]) -> None:
+        """Merge the latest tables if they are many and small: each is asked in turn."""
+        small = tables[-MERGED_AT_ONCE:]
+        total = sum(len(table) for table in small)
+        waiting = any(table is kept for table in small for kept in self._unfiltered)
+        if len(small) == MERGED_AT_ONCE and total <= LARGEST_MERGED and not waiting:
+            tables[-MERGED_AT_ONCE:] = [IdTable.merged(small)]
 
     def tables_of(self, number: int) -> list[IdTable]:
         """Return the tables of segment `number`: all its digests, once settled."""

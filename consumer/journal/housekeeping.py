@@ -52,6 +52,8 @@ class Housekeeper:
         self._failure = failure
         self._clock = clock
         self._counted: set[DayJournal] = set()
+        # One writer of counts at a time. Taken before the state lock.
+        self._keeping = threading.Lock()
         self._thread = Background(
             "journal-house", self._keep_house, period_s=PERIOD_S, on_death=self._died
         )
@@ -72,16 +74,25 @@ class Housekeeper:
         """Note that a day's counts have changed. The caller holds the state lock."""
         self._counted.add(day)
 
+    def dropped(self, day: DayJournal) -> None:
+        """Note that a day has left the journal. The caller holds the state lock."""
+        self._counted.discard(day)
+
     def write_counts(self, *, durable: bool = False) -> None:
         """Keep the counts of every day where they changed. A full disk is no reason to stop."""
-        with self._state:
-            due = [(day.folder, day.kept_counts()) for day in self._counted]
-            self._counted.clear()
-        for folder, counts in due:
-            try:
-                write_counts(folder, counts, durable=durable)
-            except OSError as error:
-                log.warning("counts not kept", day=folder.name, error=str(error))
+        with self._keeping:
+            with self._state:
+                due = [(day, day.kept_counts()) for day in self._counted]
+                # What is not synced yet changes the counts once more.
+                self._counted = {day for day in self._counted if not day.is_synced}
+            for day, counts in due:
+                if counts == day.kept and not durable:
+                    continue
+                try:
+                    write_counts(day.folder, counts, durable=durable)
+                    day.kept = counts
+                except OSError as error:
+                    log.warning("counts not kept", day=day.folder.name, error=str(error))
 
     def finish_retired(self, day: DayJournal) -> None:
         """Sync the retired segments of a day, write their sidecars and close them.

@@ -75,14 +75,16 @@ class IdTable:
         if not len(self):
             return found
         at = np.searchsorted(self.first, ids[:, 0])
-        asked = np.arange(len(ids))
+        np.minimum(at, len(self) - 1, out=at)
+        asked = np.flatnonzero(self.first[at] == ids[:, 0])
+        at = at[asked]
         while len(asked):
-            inside = at < len(self)
-            at, asked = at[inside], asked[inside]
-            same = self.first[at] == ids[asked, 0]
-            at, asked = at[same], asked[same]
             hit = self.second[at] == ids[asked, 1]
             found[asked[hit]] = True
             # Digests that share their first half stand in a row: go on until it ends.
             at, asked = at[~hit] + 1, asked[~hit]
+            inside = at < len(self)
+            at, asked = at[inside], asked[inside]
+            same = self.first[at] == ids[asked, 0]
+            at, asked = at[same], asked[same]
         return found

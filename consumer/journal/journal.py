@@ -29,6 +29,8 @@ from consumer.journal.folders import day_folders, hold_zone
 from consumer.journal.housekeeping import Housekeeper
 from consumer.journal.record import encode
 from consumer.journal.recovery import Recovered
+from consumer.journal.removal import DayRemoval
+from consumer.journal.retired import Why, is_retired
 from consumer.journal.seal import Seal, write_seal
 from consumer.journal.segment import SegmentWriter, Write
 
@@ -105,6 +107,10 @@ class Journal:
             self._lock, self._failure, interval_s=commit_interval_s, sync=sync
         )
         self._house = Housekeeper(self._days, self._lock, self._commits, self._failure, clock)
+        self._retired: set[date] = set()
+        self._removal = DayRemoval(
+            root, self._days, self._retired, self._lock, self._commits, self._house
+        )
 
     def start(self) -> None:
         """Open every day, recover what a crash left, and start the journal's threads. Once only.
@@ -117,7 +123,10 @@ class Journal:
                 fsync_folder(self._root.parent)
             hold_zone(self._root, self._zone)
             for day, folder in day_folders(self._root):
-                self._open_day(day, folder)
+                if is_retired(folder):
+                    self._removal.found_retired(day, folder)
+                else:
+                    self._open_day(day, folder)
         except OSError as error:
             raise JournalError(f"the journal at {self._root} cannot be opened: {error}") from error
         self._report(0)
@@ -258,6 +267,11 @@ class Journal:
     def _day(self, day: date) -> DayJournal:
         state = self._days.get(day)
         if state is None:
+            if day in self._retired:
+                raise JournalError(
+                    f"day {day} takes no more events: its journal was let go, and a new revision "
+                    "would replace its rows"
+                )
             state = self._days[day] = self._new_day(day, self._root / day.isoformat())
         return state
 
@@ -336,6 +350,33 @@ class Journal:
             self._house.counted(state)
         self._house.write_counts(durable=True)
         return seal
+
+    def is_retired(self, day: date) -> bool:
+        """Whether the day's events were let go: it takes no more, and is not embedded again."""
+        return day in self._retired
+
+    def retire(self, day: date, *, why: Why = "retention") -> int:
+        """Let the events of a closed day go; return how many bytes that freed.
+
+        Raises JournalError if it has events that no seal covers, or the disk does not let it.
+        """
+        self._check_running()
+        try:
+            return self._removal.retire(day, why, self._clock.now_ns())
+        except OSError as error:
+            raise JournalError(f"day {day} cannot be retired: {error}") from error
+
+    def forget(self, day: date) -> None:
+        """Remove all that there is of a day. What arrives for it later begins it anew.
+
+        A crash leaves either all of it, or a folder that the next call removes. Raises JournalError
+        if the disk does not let it.
+        """
+        self._check_running()
+        try:
+            self._removal.forget(day)
+        except OSError as error:
+            raise JournalError(f"day {day} cannot be removed: {error}") from error
 
     def _check_running(self) -> None:
         self._failure.check()

@@ -11,6 +11,8 @@ from consumer.errors import JournalLockedError
 from consumer.journal.durable import FOLDER_MODE, open_private, write_all
 
 LOCK_NAME = "dayfold.lock"
+#: Holds what a restore has brought so far. A folder with it is not a whole data folder yet.
+RESTORING_NAME = ".restoring"
 
 
 class DataLock:
@@ -19,7 +21,8 @@ class DataLock:
     The lock is the kernel's: it goes with the process however that ends. The file stays, because
     removing it would let two processes lock two files of the same name.
 
-    Raises JournalLockedError, which names the folder and the process that holds it.
+    Raises JournalLockedError, which names the folder and the process that holds it, or says that a
+    restore into the folder was cut short.
     """
 
     def __init__(self, root: Path) -> None:
@@ -46,6 +49,11 @@ class DataLock:
             os.ftruncate(fd, 0)
             write_all(fd, f"{os.getpid()}\n".encode())
         self._fd = fd
+        if (self._root / RESTORING_NAME).exists():
+            self.__exit__(None, None, None)
+            raise JournalLockedError(
+                f"data folder {self._root} is half restored: empty it and restore again"
+            )
         return self
 
     def __exit__(

@@ -8,11 +8,8 @@ kept beside the segment as `.torn`.
 
 *Rot* is damage that valid records follow: the disk lost something that it had. The segment is left
 as it is, appending goes on in a new one, and whoever reads the day is told. `repair_day` salvages
-what is valid; the damaged file is kept as `.damaged`.
-
-One case lies between. A power cut may leave a hole in what was written but not yet synced, with
-valid records behind it. When `counts.json` proves that the hole lies behind the last sync, nothing
-acknowledged is lost, and the segment is salvaged at once.
+what is valid; the damaged file is kept as `.damaged`. A power cut may also leave a hole in what was
+written but not yet synced. Nobody can prove then that it was not, so it counts as rot.
 """
 
 import os
@@ -60,7 +57,8 @@ class Recovered:
             there. seal: a seal that cannot be read.
         offset: where the damage begins.
         bytes: how many bytes are damaged.
-        synced_bytes: how many of them had been synced, as far as is known: acknowledged events.
+        synced_bytes: how many of them are known to have been synced: acknowledged events. It may
+            have been more; a torn tail may hold the last second's.
         kept: the file that holds the damaged bytes now, or None.
     """
 
@@ -79,7 +77,8 @@ class Recovered:
         kept = f"; kept as {self.kept}" if self.kept else ""
         return (
             f"day {self.day}: {self.name} at offset {self.offset}: {self.kind}, "
-            f"{self.bytes} bytes, {self.synced_bytes} of them synced before: {self.detail}{kept}"
+            f"{self.bytes} bytes, {self.synced_bytes} of them known to have been synced: "
+            f"{self.detail}{kept}"
         )
 
 
@@ -94,10 +93,6 @@ def recover_segment(
     """
     path = folder / segment_name(number)
     scan = scan_segment(path, day, number)
-    if scan.rot is not None and synced is not None and scan.gaps[0].start >= synced:
-        damaged = salvage(folder, day, number)
-        report += _facts_of(scan, day, "salvaged", synced, damaged)
-        scan = scan_segment(path, day, number)
     if scan.rot is not None:
         report += _facts_of(scan, day, "rot", synced, None)
         return None

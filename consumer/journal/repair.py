@@ -9,6 +9,7 @@ from consumer.journal.counts import read_counts, write_counts
 from consumer.journal.durable import file_sha256, replace_file
 from consumer.journal.idtable import IdTable
 from consumer.journal.recovery import Recovered, is_repaired, mark_repaired, salvage
+from consumer.journal.retired import is_retired
 from consumer.journal.seal import SealedSegment, read_seal, sealed_revisions
 from consumer.journal.segment import (
     HEADER_BYTES,
@@ -29,6 +30,8 @@ def repair_day(root: Path, day: date) -> list[Recovered]:
     it.
     """
     folder = root / day.isoformat()
+    if is_retired(folder):
+        return []
     try:
         entries = _sealed_segments(folder, day)
         names = {path.name for path in folder.iterdir() if path.suffix == SEGMENT_SUFFIX}

@@ -11,6 +11,8 @@ Little-endian::
     last_ns          i64   highest effective time
     last_arrival_ns  i64   latest arrival
     sha256           32 B  of the segment
+    unused           4 B   so that the body is aligned to 8 bytes, without which it is copied
+                           whenever it is searched
     checksum         u32   CRC-32 of the header before it
     body                   records x u64: first halves, sorted; records x u64: second halves
 
@@ -33,7 +35,7 @@ from consumer.journal.segment import IDS_SUFFIX, Extent
 
 MAGIC = b"dayfoldI"
 VERSION = 1
-HEADER = struct.Struct("<8sIIQQqqq32sI")
+HEADER = struct.Struct("<8sIIQQqqq32s4xI")
 _CHECKSUM_BYTES = 4
 
 

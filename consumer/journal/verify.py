@@ -12,9 +12,11 @@ import numpy as np
 
 from consumer.days import day_bounds_ns
 from consumer.errors import JournalError
+from consumer.journal.counts import COUNTS_NAME, why_unreadable
 from consumer.journal.durable import file_sha256
 from consumer.journal.folders import held_zone
 from consumer.journal.idtable import IdTable
+from consumer.journal.retired import RETIRED_NAME, is_retired, read_retired
 from consumer.journal.seal import Seal, SealedSegment, read_seal, sealed_revisions
 from consumer.journal.segment import (
     SEGMENT_SUFFIX,
@@ -29,6 +31,7 @@ DIGESTS_AT_A_TIME = 1 << 20
 
 _SALVAGE = "dayfold repair: carries over what is valid, then close the day again"
 _RESEAL = "close the day again: a new revision is written"
+_RECOUNT = "dayfold repair: begins anew; only the number of duplicates is lost"
 _RESTART = "start the service: it is rebuilt"
 
 
@@ -49,8 +52,11 @@ def verify_day(
 
     `deep` reads and checks every record; without it only seals, sizes and sidecar headers are
     compared. `live` says that a service is writing: a last record that is not whole yet is no
-    fault then. Raises JournalError if the folder cannot be listed.
+    fault then. A day whose events were let go has nothing but its mark to be checked. Raises
+    JournalError if the folder cannot be listed.
     """
+    if is_retired(root / day.isoformat()):
+        return _check_mark(root, day)
     return _Check(root, day, deep=deep, live=live).run()
 
 
@@ -70,6 +76,9 @@ class _Check:
         except OSError as error:
             raise JournalError(f"day {self._day}: {self._folder}: {error}") from error
         entries = self._check_seals()
+        damaged = why_unreadable(self._folder)
+        if damaged is not None:
+            self._fault("counts", COUNTS_NAME, damaged, _RECOUNT)
         segments = [name for name in names if name.endswith(SEGMENT_SUFFIX)]
         for name in sorted(set(segments) | set(entries)):
             number = segment_number(name)
@@ -109,16 +118,11 @@ class _Check:
             if entry is not None and size != entry.bytes:
                 detail = f"{size} bytes, sealed with {entry.bytes}"
                 self._fault("segment size", name, detail, _SALVAGE)
-            facts = read_facts(path, number)
             growing = entry is None and is_last
-            if facts is None and sidecar_path(path).exists() and not (growing and self._live):
-                detail = "damaged, or of another size of segment"
-                self._fault("id sidecar", sidecar_path(path).name, detail, _RESTART)
-            if entry is not None and facts is not None and facts.extent.records != entry.records:
-                detail = f"{facts.extent.records} records, sealed with {entry.records}"
-                self._fault("id sidecar", sidecar_path(path).name, detail, _RESTART)
             if self._deep:
                 self._check_records(path, number, entry, growing=growing)
+            elif not (growing and self._live):
+                self._check_facts(path, number)
         except FileNotFoundError:
             if entry is not None:
                 self._fault(
@@ -126,6 +130,12 @@ class _Check:
                 )
         except OSError as error:
             self._fault("segment", name, f"cannot be read: {error}", _SALVAGE)
+
+    def _check_facts(self, path: Path, number: int) -> None:
+        """A sidecar has to be sound and of its segment's size. It may be missing."""
+        if sidecar_path(path).exists() and read_facts(path, number) is None:
+            detail = "damaged, or of another size of segment"
+            self._fault("id sidecar", sidecar_path(path).name, detail, _RESTART)
 
     def _check_records(
         self, path: Path, number: int, entry: SealedSegment | None, *, growing: bool
@@ -170,15 +180,15 @@ class _Check:
     def _check_sidecar(self, scan: SegmentScan, number: int) -> None:
         """Compare the sidecar with the records, and keep the digests for `_check_once`."""
         table = IdTable.of(scan.ids)
-        facts = read_facts(scan.path, number)
-        if facts is not None:
-            mapped = read_table(scan.path, facts)
-            if mapped is None or len(mapped) != len(table) or not mapped.contains(scan.ids).all():
+        if not scan.gaps:  # else the segment is at fault, not the sidecar
+            self._check_facts(scan.path, number)
+            facts = read_facts(scan.path, number)
+            mapped = None if facts is None else read_table(scan.path, facts)
+            if mapped is not None and mapped.same_as(table):
+                table = mapped  # costs no memory while it waits for the comparison
+            elif facts is not None:
                 detail = "its digests are not those of the segment"
                 self._fault("id sidecar", sidecar_path(scan.path).name, detail, _RESTART)
-            else:
-                # Mapped digests cost no memory while they wait for the comparison.
-                table = mapped
         self._tables.append(table)
 
     def _check_once(self) -> None:
@@ -192,6 +202,15 @@ class _Check:
         if repeats:
             detail = f"{repeats} events are in the journal more than once"
             self._fault("repeated event", "", detail, "none: readers of the day see them twice")
+
+
+def _check_mark(root: Path, day: date) -> list[JournalFault]:
+    try:
+        read_retired(root / day.isoformat(), day)
+    except JournalError as error:
+        where = f"{day.isoformat()}/{RETIRED_NAME}"
+        return [JournalFault("retired day", where, str(error), "dayfold repair")]
+    return []
 
 
 def _repeats(tables: Sequence[IdTable]) -> int:
