@@ -62,19 +62,23 @@ class RegistryFacts:
     """How the registry is, for status pages and metrics. Times are UTC ns since 1970.
 
     Attributes:
-        kind: ``etcd`` or ``static``.
+        kind: ``etcd``, ``http`` or ``static``.
         connected: the last exchange with the registry succeeded.
         endpoint: the member that answers now, or None.
-        lease_id: our lease in hex, as etcdctl prints it, or None while not registered.
-        registered_since_ns: when the present lease was written.
-        last_heartbeat_ns: when the lease was last refreshed together with the status.
+        lease_id: our lease in hex, as etcdctl prints it, or None while not registered, and always
+            None where there are no leases.
+        registered_since_ns: when the present lease was written, or when we last registered.
+        last_heartbeat_ns: when the last heartbeat was accepted.
         last_error: why it is not connected; None while it is.
-        renewals: heartbeats that kept the lease.
-        reregistrations: times that a lost lease was replaced by a new one.
-        rereads: times that detectors and keys were listed whole (connect, lost lease, compaction).
-        malformed: values of others that could not be read, since the start.
-        malformed_keys: registry keys whose present value cannot be read, with the reason; at most
-            twenty.
+        renewals: heartbeats that kept us registered.
+        reregistrations: times that a lost lease was replaced by a new one, or that we registered
+            again.
+        rereads: times that detectors and keys were listed whole: on etcd after a connect, a lost
+            lease or a compaction, on the HTTP registry with each heartbeat.
+        malformed: values or answers of others that could not be read, since the start.
+        malformed_keys: registry keys whose present value cannot be read, or calls whose latest
+            answer cannot, with the reason; at most twenty.
+        components: names of every component that the HTTP registry lists; empty elsewhere.
     """
 
     kind: str
@@ -89,6 +93,7 @@ class RegistryFacts:
     rereads: int = 0
     malformed: int = 0
     malformed_keys: Mapping[str, str] = field(default_factory=dict, hash=False)
+    components: tuple[str, ...] = ()
 
 
 class Registry(ABC):

@@ -7,12 +7,13 @@ import socket
 
 import consumer
 from consumer.clock import Clock
-from consumer.registry.base import Registry
+from consumer.registry.base import JSON, Registry
 from consumer.registry.entries import ServiceEntry
 from consumer.registry.etcd import EtcdRegistry
-from consumer.registry.options import EtcdOptions
+from consumer.registry.http import HttpRegistry
+from consumer.registry.options import EtcdOptions, HttpOptions
 from consumer.registry.static import StaticRegistry
-from consumer.settings import EtcdSettings, Settings
+from consumer.settings import INDEX_NAMES, EtcdSettings, Settings
 
 
 def etcd_options(settings: EtcdSettings) -> EtcdOptions:
@@ -33,6 +34,18 @@ def etcd_options(settings: EtcdSettings) -> EtcdOptions:
     )
 
 
+def shown_settings(settings: Settings) -> dict[str, JSON]:
+    """What other components may see of our settings: one by one, so that no secret slips in."""
+    return {
+        "day.timezone": settings.day.timezone,
+        "day.clock": settings.day.clock,
+        "day.grace_s": settings.day.grace_s,
+        "day.settle_s": settings.day.settle_s,
+        "journal.commit_interval_ms": settings.journal.commit_interval_ms,
+        "registry.http.heartbeat_s": settings.registry.http.heartbeat_s,
+    }
+
+
 def open_registry(settings: Settings, instance: str, clock: Clock) -> Registry:
     """The registry that the settings choose; not started yet.
 
@@ -42,16 +55,31 @@ def open_registry(settings: Settings, instance: str, clock: Clock) -> Registry:
     registry = settings.registry
     if registry.kind == "static":
         return StaticRegistry()
+    entry = ServiceEntry(
+        component=registry.component,
+        instance=instance,
+        version=consumer.__version__,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        started_at_ns=clock.now_ns(),
+    )
+    if registry.kind == "http":
+        return HttpRegistry(
+            HttpOptions(
+                urls=registry.http.urls,
+                heartbeat_s=registry.http.heartbeat_s,
+                timeout_s=registry.http.timeout_s,
+            ),
+            entry,
+            component=settings.detector.component,
+            detectors=registry.http.detectors,
+            capabilities={"version": consumer.__version__, "indices": INDEX_NAMES},
+            settings=shown_settings(settings),
+            clock=clock,
+        )
     return EtcdRegistry(
         etcd_options(registry.etcd),
-        ServiceEntry(
-            component=registry.component,
-            instance=instance,
-            version=consumer.__version__,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            started_at_ns=clock.now_ns(),
-        ),
+        entry,
         prefix=registry.etcd.prefix,
         detectors=settings.detector.component,
         lease_ttl_s=registry.etcd.lease_ttl_s,

@@ -140,6 +140,23 @@ def iso_time(ns: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def json_object(value: bytes) -> dict[str, Any]:
+    """The JSON object that the bytes hold.
+
+    Raises:
+        MalformedError: they hold none.
+    """
+    try:
+        parsed = json.loads(value)
+    # A value can be made to nest deeper than the parser's stack.
+    except (ValueError, RecursionError):
+        # The parser's own error carries the whole text, which may be a key.
+        raise MalformedError("it is not JSON") from None
+    if not isinstance(parsed, dict):
+        raise MalformedError("it is not a JSON object")
+    return parsed
+
+
 def read_detector(instance: str, value: bytes) -> tuple[DetectorEntry, str | None]:
     """A detector's entry, and what is wrong with a part of it, if anything.
 
@@ -148,7 +165,7 @@ def read_detector(instance: str, value: bytes) -> tuple[DetectorEntry, str | Non
     Raises:
         MalformedError: the value is not a JSON object with at least one usable address.
     """
-    facts = _json_object(value)
+    facts = json_object(value)
     addresses: dict[str, None] = {}
     unusable = 0
     for name in ("endpoint", "endpoints"):
@@ -173,7 +190,7 @@ def read_key(component: str, key_id: str, value: bytes) -> KeyEntry:
     Raises:
         MalformedError: the value is not a JSON object, or a part of it is unusable.
     """
-    facts = _json_object(value)
+    facts = json_object(value)
     scheme = _scheme(facts.get("scheme"))
     given = [kind for kind in ("seed", "key") if facts.get(kind) is not None]
     if len(given) != 1:
@@ -216,18 +233,6 @@ def write_key(entry: KeyEntry) -> bytes:
 def plain(value: Mapping[str, JSON]) -> dict[str, JSON]:
     """A deep copy in which numbers that JSON does not know (NaN, infinity) are None."""
     return {str(name): _plain_value(item) for name, item in value.items()}
-
-
-def _json_object(value: bytes) -> dict[str, Any]:
-    try:
-        parsed = json.loads(value)
-    # A value can be made to nest deeper than the parser's stack.
-    except (ValueError, RecursionError):
-        # The parser's own error carries the whole text, which may be a key.
-        raise MalformedError("it is not JSON") from None
-    if not isinstance(parsed, dict):
-        raise MalformedError("it is not a JSON object")
-    return parsed
 
 
 def _scheme(value: object) -> Scheme:

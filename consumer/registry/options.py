@@ -1,14 +1,17 @@
-"""How to reach etcd: endpoints, TLS, user and password, time limit."""
+"""How to reach a registry: endpoints, TLS, user and password, times."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from consumer.errors import ConfigurationError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+# The HTTP registry drops a component that is silent for longer.
+_SILENCE_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +84,65 @@ class EtcdOptions:
             hosts = [endpoint.split("://")[-1].rpartition(":")[0] for endpoint in self.endpoints]
             if not all(host in _LOOPBACK for host in hosts):
                 yield "user and password would be sent in clear: set ca_cert"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How to reach the HTTP registry.
+
+    Attributes:
+        urls: ``http://host:port`` of every server, tried in turn. Kept without a final slash.
+        heartbeat_s: seconds between two heartbeats.
+        timeout_s: limit of one call, seconds.
+
+    Raises:
+        ConfigurationError: options that cannot work; one line per fault.
+    """
+
+    urls: tuple[str, ...] = ("http://127.0.0.1:2379",)
+    heartbeat_s: float = 30.0
+    timeout_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        faults = list(self._url_faults())
+        if not 0 < self.heartbeat_s <= _SILENCE_S / 2:
+            faults.append(
+                f"heartbeat_s = {self.heartbeat_s:g} must be above 0 and at most "
+                f"{_SILENCE_S / 2:g}: the registry drops who is silent for {_SILENCE_S:g} s, and "
+                "one missed heartbeat must not be enough"
+            )
+        if self.timeout_s <= 0:
+            faults.append(f"timeout_s = {self.timeout_s:g}: must be above 0")
+        if faults:
+            raise ConfigurationError("\n".join(f"registry.http: {fault}" for fault in faults))
+        object.__setattr__(self, "urls", tuple(url.rstrip("/") for url in self.urls))
+
+    def _url_faults(self) -> Iterator[str]:
+        if not self.urls:
+            yield "urls is empty: give http://host:port of at least one server"
+        for place, url in enumerate(self.urls):
+            if "@" in url:
+                # Not quoted: a password may stand before it.
+                yield f"urls.{place} has a user or password: this registry knows neither"
+            elif url.startswith("https://"):
+                yield f"url {url!r} asks for TLS: this registry has none; use http://"
+            elif not _is_plain_url(url):
+                yield f"url {url!r} is not http://host:port, such as http://127.0.0.1:2379"
+
+
+def host_and_port(url: str) -> tuple[str, int]:
+    """Host and port of one of the `urls` of HttpOptions."""
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 0
+
+
+def _is_plain_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        # What the resolver would be asked for.
+        (host or "").encode("idna")
+    except ValueError:
+        return False
+    rest = (parts.path.rstrip("/"), parts.query, parts.fragment)
+    return parts.scheme == "http" and bool(host) and bool(port) and not any(rest)

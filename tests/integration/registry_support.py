@@ -11,13 +11,16 @@ from consumer.registry.base import KeyEntry
 from consumer.registry.client import EtcdConnection
 from consumer.registry.entries import Layout, ServiceEntry
 from consumer.registry.etcd import EtcdRegistry
+from consumer.registry.http import HttpRegistry
 from consumer.registry.local_etcd import LocalEtcd
-from consumer.registry.options import EtcdOptions
+from consumer.registry.options import EtcdOptions, HttpOptions
 
 LAYOUT = Layout()
 HEX = "0123456789abcdef" * 4
 TTL_S = 2
 HEARTBEAT_S = 0.25
+HTTP_HEARTBEAT_S = 0.05
+HTTP_TIMEOUT_S = 10.0
 TIMEOUT_S = 0.4
 PATIENCE_S = 15.0
 
@@ -48,6 +51,13 @@ def registry(reach: EtcdOptions, entry: ServiceEntry | None = None, **more: Any)
 def detector(reach: EtcdOptions, instance: str, *endpoints: str) -> EtcdRegistry:
     """A detector stand-in's own registration."""
     return registry(reach, service("ml-detector", instance, *endpoints), detectors=None)
+
+
+def http_registry(*urls: str, **more: Any) -> HttpRegistry:
+    """An HTTP registry with short times."""
+    times = {"heartbeat_s": HTTP_HEARTBEAT_S, "timeout_s": HTTP_TIMEOUT_S}
+    times |= {name: more.pop(name) for name in tuple(more) if name in times}
+    return HttpRegistry(HttpOptions(urls, **times), service(), **more)
 
 
 class Operator:

@@ -6,19 +6,20 @@ import json
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from consumer.registry.base import DetectorEntry, KeyEntry, Registry
 from consumer.registry.local_etcd import LocalEtcd
 from consumer.registry.static import StaticRegistry
+from tests.integration.http_registry_server import HttpRegistryServer
 from tests.integration.registry_support import (
     HEX,
     Operator,
     at,
     eventually,
-    key_ids,
+    http_registry,
     options,
     registry,
 )
@@ -38,7 +39,8 @@ class Site(ABC):
     def withdraw(self, instance: str) -> None: ...
 
     @abstractmethod
-    def put_key(self, key: KeyEntry) -> None: ...
+    def put_key(self, key: KeyEntry) -> KeyEntry:
+        """Hand out a key; returns it as the registry under test will show it."""
 
     def close(self) -> None:
         self.subject.stop()
@@ -56,8 +58,9 @@ class StaticSite(Site):
         kept = [entry for entry in self.subject.detectors() if entry.instance != instance]
         self.subject.replace(detectors=kept)
 
-    def put_key(self, key: KeyEntry) -> None:
+    def put_key(self, key: KeyEntry) -> KeyEntry:
         self.subject.replace(keys=[*self.subject.keys(), key])
+        return key
 
 
 class EtcdSite(Site):
@@ -72,12 +75,38 @@ class EtcdSite(Site):
     def withdraw(self, instance: str) -> None:
         self.operator.withdraw(instance)
 
-    def put_key(self, key: KeyEntry) -> None:
+    def put_key(self, key: KeyEntry) -> KeyEntry:
         self.etcd.put_key(key)
+        return key
 
     def close(self) -> None:
         super().close()
         self.operator.connection.close()
+
+
+class HttpSite(Site):
+    """Keys have no names there, and one takes the place of the other."""
+
+    def __init__(self) -> None:
+        self.server = HttpRegistryServer(keyless=True)
+        self.server.start()
+        self.subject = http_registry(self.server.url, detectors=("d1", "d2"))
+        self._keys = 0
+
+    def announce(self, instance: str, endpoint: str) -> None:
+        self.server.put_config(instance, {"component": instance, "endpoint": endpoint})
+
+    def withdraw(self, instance: str) -> None:
+        self.server.drop(instance)
+
+    def put_key(self, key: KeyEntry) -> KeyEntry:
+        self.server.seed = key.material.upper()
+        self._keys += 1
+        return replace(key, key_id=f"seed-{self._keys}")
+
+    def close(self) -> None:
+        super().close()
+        self.server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +115,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEtcd]:
         yield started
 
 
-@pytest.fixture(params=["static", "etcd"])
+@pytest.fixture(params=["static", "etcd", "http"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     made: Site
     if request.param == "static":
         made = StaticSite()
+    elif request.param == "http":
+        made = HttpSite()
     else:
         made = EtcdSite(request.getfixturevalue("server"))
     yield made
@@ -108,9 +139,9 @@ def test_it_is_connected_between_start_and_stop(site: Site) -> None:
 def test_detectors_and_keys_that_were_there_before_are_found(site: Site) -> None:
     site.announce("d2", "tcp://b:1")
     site.announce("d1", "tcp://a:1")
-    site.put_key(KEY)
+    key = site.put_key(KEY)
     site.subject.start()
-    eventually(lambda: len(site.subject.detectors()) == 2 and site.subject.keys() == [KEY])
+    eventually(lambda: len(site.subject.detectors()) == 2 and site.subject.keys() == [key])
     found = [(entry.instance, entry.endpoints) for entry in site.subject.detectors()]
     assert found == [("d1", ("tcp://a:1",)), ("d2", ("tcp://b:1",))]
 
@@ -126,11 +157,11 @@ def test_a_detector_is_followed_as_it_comes_moves_and_goes(site: Site) -> None:
 
 
 def test_a_key_that_is_added_comes_after_the_earlier_ones(site: Site) -> None:
-    site.put_key(KEY)
+    first = site.put_key(KEY)
     site.subject.start()
     eventually(lambda: len(site.subject.keys()) == 1)
-    site.put_key(KeyEntry("a0", "ml-detector", "secretbox-v0", HEX[::-1], "key", ""))
-    eventually(lambda: key_ids(site.subject.keys()) == ["k1", "a0"])
+    second = site.put_key(KeyEntry("a0", "ml-detector", "secretbox-v0", HEX[::-1], "key", ""))
+    eventually(lambda: site.subject.keys() == [first, second])
 
 
 def test_listeners_are_called_after_a_change(site: Site) -> None:
@@ -186,4 +217,8 @@ def test_facts_can_be_written_as_json(site: Site) -> None:
     site.announce("d1", "tcp://a:1")
     site.subject.start()
     eventually(lambda: site.subject.facts().connected)
-    assert json.loads(json.dumps(asdict(site.subject.facts())))["kind"] in {"static", "etcd"}
+    assert json.loads(json.dumps(asdict(site.subject.facts())))["kind"] in {
+        "static",
+        "etcd",
+        "http",
+    }
