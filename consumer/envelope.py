@@ -96,11 +96,19 @@ class Envelope:
         ring: the candidates; changes are seen at the next message.
         max_event_bytes: largest payload. The size header is held against it before anything is
             allocated.
+        scheme_of: the only scheme that a detector's messages may have; None for any.
     """
 
-    def __init__(self, ring: KeyRing, *, max_event_bytes: int = 16 * MIB) -> None:
+    def __init__(
+        self,
+        ring: KeyRing,
+        *,
+        max_event_bytes: int = 16 * MIB,
+        scheme_of: Callable[[str], Scheme | None] = lambda _detector: None,
+    ) -> None:
         self._ring = ring
         self._limit = max_event_bytes
+        self._scheme_of = scheme_of
         self._candidates: tuple[Candidate, ...] = ()
         self._openers: tuple[_Opener, ...] = ()
         self._last: dict[str, _Opener] = {}
@@ -124,12 +132,18 @@ class Envelope:
             raise TamperedError(
                 f"{detector}: {len(message)} bytes; the shortest message has {_ChaCha.shortest}"
             )
+        scheme = self._scheme_of(detector)
+        tried = 0
         for opener in self._openers:
+            if scheme is not None and opener.candidate.key.scheme != scheme:
+                continue
+            tried += 1
             if opener is not last and (opened := opener.open(message)) is not None:
                 self._last[detector] = opener
                 return opened
+        kind = "" if scheme is None else f"{scheme} "
         raise UnknownKeyError(
-            f"{detector}: none of {len(self._openers)} keys opens this message of "
+            f"{detector}: none of {tried} {kind}keys opens this message of "
             f"{len(message)} bytes; it is tried again when a key is added"
         )
 

@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass, field
 import structlog
 
 from consumer.admission import Admission, Admitted, Refused
-from consumer.envelope import Envelope
+from consumer.desks import Desks, is_logged
+from consumer.envelope import Envelope, Opened
 from consumer.errors import DayfoldError, DecompressionError, TamperedError, UnknownKeyError
 from consumer.journal import Journal
 from consumer.keys import KeyRing
 from consumer.losses import LossLedger
+from consumer.profiles import Profiles
 from consumer.quarantine import Quarantine, Quarantined
 from consumer.sources import Arrival, EventSource
 
@@ -41,6 +43,7 @@ class IntakeCounts:
     journaled: int = 0
     duplicates: int = 0
     late: int = 0
+    filtered: int = 0
     quarantined: int = 0
     retried: int = 0
     refused: dict[str, int] = field(default_factory=dict)
@@ -58,6 +61,8 @@ class Intake:
         room: says whether the disk has room; while it has not, nothing is taken from the source.
         on_fatal: called once, from the intake thread, when the journal refuses an append or the
             source broke down.
+        profiles: how the detectors differ.
+        between: work between two batches; True while there is more of it.
     """
 
     def __init__(
@@ -72,16 +77,19 @@ class Intake:
         *,
         room: Callable[[], bool],
         on_fatal: Callable[[DayfoldError], None],
+        profiles: Profiles | None = None,
+        between: Callable[[], bool] = lambda: False,
     ) -> None:
         self.counts = IntakeCounts()
         self.losses = losses
         self._source = source
         self._ring = ring
         self._envelope = envelope
-        self._admission = admission
+        self._desks = Desks(admission, profiles or Profiles())
         self._journal = journal
         self._quarantine = quarantine
         self._room = room
+        self._between = between
         self._on_fatal = on_fatal
         self._stopping = threading.Event()
         self._retry_asked = threading.Event()
@@ -112,15 +120,17 @@ class Intake:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        busy = False
         try:
             while True:
                 stopping = self._stopping.is_set()
                 if self._room():
-                    arrivals = self._source.take(BATCH, 0.0 if stopping else WAIT_S)
+                    arrivals = self._source.take(BATCH, 0.0 if stopping or busy else WAIT_S)
                     if arrivals:
                         self.accept(arrivals)
                     elif stopping:
                         break
+                    busy = not stopping and self._between()
                 elif self._stopping.wait(0.2):
                     break
                 self._retry_if_due()
@@ -150,8 +160,14 @@ class Intake:
         self.counts.duplicates += done.duplicates
         self.counts.late += done.late
 
+    def found(self, detector: str) -> dict[str, object] | None:
+        """What was found about a detector, beside what its profile says; None before it sends."""
+        desk = self._desks.get(detector)
+        return None if desk is None else desk.found()
+
     def _admit(self, arrival: Arrival) -> Admitted | None:
         message = arrival.message
+        desk = self._desks[arrival.detector]
         if arrival.sealed:
             try:
                 opened = self._envelope.open(arrival.detector, message)
@@ -168,10 +184,15 @@ class Intake:
             if opened.counter is not None:
                 self.losses.note(arrival.detector, opened.counter)
                 self._last_counter[arrival.detector] = opened.counter
+            desk.schemes[opened.scheme] += 1
             payload, block = opened.payload, opened.block
         else:
             payload, block = message, None
-        event = self._admission.admit(payload, block, arrival.arrival_ns)
+        if desk.logged_only and not is_logged(payload):
+            self.counts.filtered += 1
+            desk.filtered += 1
+            return None
+        event = desk.admit(payload, block, arrival.arrival_ns)
         if isinstance(event, Refused):
             self._refuse(arrival, event.reason, event.detail)
             return None
@@ -203,7 +224,8 @@ class Intake:
         self._ring_generation = generation
         self._retry_asked.clear()
         for reason in RETRIED_REASONS:
-            taken = self._quarantine.take(reason, self._retry)
+            # Only what is on disk may leave the quarantine.
+            taken = self._quarantine.take(reason, self._retry, settle=self._journal.sync)
             if taken:
                 log.info("quarantine retried", reason=reason, admitted=taken)
 
@@ -213,14 +235,21 @@ class Intake:
             opened = self._envelope.open(message.detector, message.message)
         except (UnknownKeyError, TamperedError, DecompressionError):
             return False
-        event = self._admission.admit(opened.payload, opened.block, message.arrival_ns)
+        desk = self._desks[message.detector]
+        if desk.logged_only and not is_logged(opened.payload):
+            self.counts.filtered += 1
+            desk.filtered += 1
+            self._not_lost(message, opened)
+            return True
+        event = desk.admit(opened.payload, opened.block, message.arrival_ns)
         if isinstance(event, Refused):
             return False
-        if opened.counter is not None:
-            # It was not lost after all.
-            self.losses.note(message.detector, opened.counter)
+        desk.schemes[opened.scheme] += 1
+        self._not_lost(message, opened)
         self._append([event])
-        # Only what is on disk may leave the quarantine.
-        self._journal.sync()
         self.counts.retried += 1
         return True
+
+    def _not_lost(self, message: Quarantined, opened: Opened) -> None:
+        if opened.counter is not None:
+            self.losses.note(message.detector, opened.counter)

@@ -5,7 +5,8 @@ of their own; the others are gathered into at most 256 weighted prototypes, so t
 traffic cannot crowd attacks out of anyone's neighbours. The day's row is `pooling.two_voices` over
 the prototypes of both kinds.
 
-The facts of the day's row carry a fingerprint of the 83 values of every event.
+A flow that was assembled from packet events (`embed.flows`) is one event here; its row says how many
+it was made of. The facts of the day's row carry a fingerprint of the 83 values of every event.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.chunk import ChunkSpan, EventBatch
+from embed.chunk import ChunkSpan, EventBatch, Origin
 from embed.clusters import LeaderClusters
 from embed.embedder import Embedder
 from embed.features import WIDTH
@@ -47,16 +48,25 @@ class _Members:
 
     first_ns: int = NEVER
     last_ns: int = 0
+    events: int = 0
+    flows: int = 0
     event_ids: list[str] = field(default_factory=list)
     sources: TopCounts = field(default_factory=TopCounts)
     services: TopCounts = field(default_factory=TopCounts)
     categories: TopCounts = field(default_factory=TopCounts)
 
-    def add(self, event: NetworkSecurityEvent, time_ns: int) -> None:
+    def add(self, event: NetworkSecurityEvent, time_ns: int, origin: Origin | None) -> None:
         self.first_ns = min(self.first_ns, time_ns)
-        self.last_ns = max(self.last_ns, time_ns)
-        if len(self.event_ids) < EVENT_IDS:
-            self.event_ids.append(event.event_id)
+        if origin is None:
+            self.events += 1
+            self.last_ns = max(self.last_ns, time_ns)
+            if len(self.event_ids) < EVENT_IDS:
+                self.event_ids.append(event.event_id)
+        else:
+            self.events += origin.events
+            self.flows += 1
+            self.last_ns = max(self.last_ns, origin.last_ns)
+            self.event_ids += origin.event_ids[: EVENT_IDS - len(self.event_ids)]
         if event.HasField("network_features"):
             network = event.network_features
             self.sources.add(network.source_ip)
@@ -67,10 +77,16 @@ class _Members:
     def take(self, other: _Members) -> None:
         self.first_ns = min(self.first_ns, other.first_ns)
         self.last_ns = max(self.last_ns, other.last_ns)
+        self.events += other.events
+        self.flows += other.flows
         self.event_ids = (self.event_ids + other.event_ids)[:EVENT_IDS]
         self.sources.take(other.sources)
         self.services.take(other.services)
         self.categories.take(other.categories)
+
+
+# An event or an assembled flow, its time, and what it was assembled from.
+_Entry = tuple[NetworkSecurityEvent, int, Origin | None]
 
 
 class _Side:
@@ -79,8 +95,7 @@ class _Side:
     def __init__(self, dimension: int) -> None:
         self.clusters = LeaderClusters(dimension, most=PROTOTYPES, near=NEAR)
         self.members: list[_Members] = []
-        self.events: list[NetworkSecurityEvent] = []
-        self.times: list[int] = []
+        self.entries: list[_Entry] = []
         self.features: list[NDArray[np.float64]] = []
         self.waiting = 0
         self.seen = 0
@@ -88,35 +103,34 @@ class _Side:
     def note(self, batch: EventBatch, chosen: NDArray[np.bool_]) -> None:
         places = np.flatnonzero(chosen)
         if places.size:
-            self.events += [batch.events[place] for place in places.tolist()]
-            self.times += batch.times[places].tolist()
+            events, origins = batch.events, batch.origins
+            self.entries += [
+                (events[place], time_ns, origins.get(place))
+                for place, time_ns in zip(
+                    places.tolist(), batch.times[places].tolist(), strict=True
+                )
+            ]
             self.features.append(batch.features[places])
             self.waiting += places.size
 
-    def block(self, size: int) -> tuple[list[NetworkSecurityEvent], list[int], NDArray[np.float64]]:
+    def block(self, size: int) -> tuple[list[_Entry], NDArray[np.float64]]:
         """Take the first events that wait."""
         rows = np.concatenate(self.features) if len(self.features) > 1 else self.features[0]
-        events, times = self.events[:size], self.times[:size]
-        self.events, self.times, self.features = (
-            self.events[size:],
-            self.times[size:],
-            [rows[size:]],
-        )
-        self.waiting -= len(events)
-        self.seen += len(events)
-        return events, times, rows[:size]
+        entries = self.entries[:size]
+        self.entries, self.features = self.entries[size:], [rows[size:]]
+        self.waiting -= len(entries)
+        self.seen += len(entries)
+        return entries, rows[:size]
 
-    def gather(
-        self, vectors: Vectors, events: list[NetworkSecurityEvent], times: list[int]
-    ) -> None:
+    def gather(self, vectors: Vectors, entries: list[_Entry]) -> None:
         """Put embedded events into their prototypes."""
         placed = self.clusters.add(vectors)
         if placed.merged is not None:
             self._merge(placed.merged.tolist())
-        for group, event, time_ns in zip(placed.groups.tolist(), events, times, strict=True):
+        for group, entry in zip(placed.groups.tolist(), entries, strict=True):
             while group >= len(self.members):
                 self.members.append(_Members())
-            self.members[group].add(event, time_ns)
+            self.members[group].add(*entry)
 
     def _merge(self, numbers: list[int]) -> None:
         merged: dict[int, _Members] = {}
@@ -130,6 +144,11 @@ class _Side:
     @property
     def counts(self) -> NDArray[np.int64]:
         return self.clusters.counts
+
+    @property
+    def chunk_events(self) -> int:
+        """How many events of the chunk were gathered."""
+        return sum(member.events for member in self.members)
 
 
 class AttackEmbedder(Embedder):
@@ -191,6 +210,7 @@ class AttackEmbedder(Embedder):
 
     def _add(self, batch: EventBatch) -> None:
         self._fingerprint.add_floats(batch.features)
+        self._fingerprint.add(batch.origin_numbers)
         self._refused += batch.table.refused
         self._sentinels += batch.table.sentinels
         self._unreadable += batch.unreadable
@@ -202,16 +222,13 @@ class AttackEmbedder(Embedder):
 
     def _pass(self, side: _Side, size: int) -> None:
         """Send a block of one side through the encoder."""
-        events, times, features = side.block(size)
+        entries, features = side.block(size)
         vectors = self.embed_features(features)
-        side.gather(vectors, events, times)
+        side.gather(vectors, entries)
         if side is self._flagged:
-            for event in events:
+            for event, _, _ in entries:
                 self._categories.add(event.threat_category or "none")
-            self._begun().add(
-                vectors,
-                [_event_facts(event, at) for event, at in zip(events, times, strict=True)],
-            )
+            self._begun().add(vectors, [_event_facts(*entry) for entry in entries])
 
     def _finish(self, span: ChunkSpan) -> Embedded:
         for side in (self._flagged, self._rest):
@@ -220,7 +237,7 @@ class AttackEmbedder(Embedder):
         flagged, rest, spool = self._flagged, self._rest, self._begun()
         self._spool = None
         coverage = {
-            "events": len(spool) + int(rest.counts.sum()),
+            "events": spool.weight + rest.chunk_events,
             "flagged": len(spool),
             "prototypes": len(rest.clusters),
             "values_refused": self._refused,
@@ -255,7 +272,7 @@ class AttackEmbedder(Embedder):
         return RowFacts(
             "day",
             span.day.isoformat(),
-            self._flagged.seen + self._rest.seen,
+            sum(member.events for member in members),
             min((member.first_ns for member in members), default=span.start_ns),
             max((member.last_ns for member in members), default=span.end_ns),
             detail,
@@ -274,7 +291,7 @@ def _blocks(head: RowBlock, prototypes: RowBlock, spool: RowSpool) -> Iterator[R
     yield from spool.blocks()
 
 
-def _event_facts(event: NetworkSecurityEvent, time_ns: int) -> RowFacts:
+def _event_facts(event: NetworkSecurityEvent, time_ns: int, origin: Origin | None) -> RowFacts:
     network = event.network_features
     score = event.overall_threat_score
     detail: dict[str, JSON] = {
@@ -289,7 +306,10 @@ def _event_facts(event: NetworkSecurityEvent, time_ns: int) -> RowFacts:
         # NaN and infinity are no JSON.
         "score": score if 0.0 <= score <= 1.0 else None,
     }
-    return RowFacts("event", event.event_id, 1, time_ns, time_ns, detail)
+    if origin is None:
+        return RowFacts("event", event.event_id, 1, time_ns, time_ns, detail)
+    detail["event_ids"] = list(origin.event_ids)
+    return RowFacts("event", event.event_id, origin.events, time_ns, origin.last_ns, detail)
 
 
 def _prototype_facts(place: int, side: _Side) -> RowFacts:
@@ -300,10 +320,12 @@ def _prototype_facts(place: int, side: _Side) -> RowFacts:
         "services": members.services.shown(),
         "categories": members.categories.shown(),
     }
+    if members.flows:
+        detail["packet_flows"] = members.flows
     return RowFacts(
         "prototype",
         f"prototype {place + 1}",
-        int(side.counts[place]),
+        members.events,
         members.first_ns,
         members.last_ns,
         detail,

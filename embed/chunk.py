@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from embed.features import BYTES, PACKETS, FeatureTable, extract, whole_sums
 from embed.flags import flagged
+from embed.sensors import PLAIN, Sensors
 from proto.admission_pb2 import AdmissionEvent
 from proto.network_security_pb2 import NetworkSecurityEvent
 
@@ -43,6 +45,22 @@ class ChunkSpan:
         return -(-(self.end_ns - self.start_ns) // MINUTE_NS)
 
 
+class Origin(NamedTuple):
+    """What an entry of a batch was made of, where it is not an event itself (`embed.flows`).
+
+    Attributes:
+        events: how many events of the chunk.
+        event_ids: the ids of the first 20 of them.
+        last_ns: effective time of the latest, UTC ns; that of the first is the entry's.
+        digest: of their times and bytes, below 2**64, whatever their order.
+    """
+
+    events: int
+    event_ids: tuple[str, ...]
+    last_ns: int
+    digest: int
+
+
 class EventBatch:
     """Events of one chunk, parsed once for all embedders.
 
@@ -51,10 +69,18 @@ class EventBatch:
         events: the n events.
         unreadable: how many payloads are not a whole event. They stay in the batch with what
             admission could read of them, everything else missing.
+        origins: by place, what flows that were assembled from packet events stand for. Every other
+            entry is one event of the chunk.
     """
 
     def __init__(
-        self, times: Sequence[int], events: list[NetworkSecurityEvent], *, unreadable: int = 0
+        self,
+        times: Sequence[int],
+        events: list[NetworkSecurityEvent],
+        *,
+        unreadable: int = 0,
+        sensors: Sensors = PLAIN,
+        origins: Mapping[int, Origin] | None = None,
     ) -> None:
         if len(times) != len(events):
             raise ValueError(
@@ -63,6 +89,8 @@ class EventBatch:
         self.times: NDArray[np.int64] = np.array(times, dtype=np.int64)
         self.events = events
         self.unreadable = unreadable
+        self.origins: Mapping[int, Origin] = {} if origins is None else origins
+        self._sensors = sensors
 
     def __len__(self) -> int:
         return len(self.events)
@@ -73,16 +101,16 @@ class EventBatch:
         times: Sequence[int],
         payloads: Sequence[bytes],
         *,
-        reversed_nodes: Collection[str] = (),
+        sensors: Sensors = PLAIN,
     ) -> EventBatch:
         """Parse raw protobuf payloads.
 
         Args:
             times: effective time of each event, UTC ns.
             payloads: the events as received.
-            reversed_nodes: nodes whose sensors write the IPv4 addresses of packet events with
-                their bytes reversed. Events whose id begins with `fast-alert-` are right even
-                there.
+            sensors: which nodes write the IPv4 addresses of packet events with their bytes
+                reversed (events whose id begins with `fast-alert-` are right even there), and
+                which number says "not measured".
 
         Never raises for a bad payload: admission reads only three fields of an event, so one with
         a broken inner message can be in a journal. It is counted in `unreadable`.
@@ -97,21 +125,49 @@ class EventBatch:
                 event = _salvage(payload)
                 unreadable += 1
             events.append(event)
-        if reversed_nodes:
+        if sensors.any_turned:
             for event in events:
-                if event.originating_node_id in reversed_nodes:
+                if sensors.of(event.originating_node_id).turned:
                     _turn_addresses(event)
-        return cls(times, events, unreadable=unreadable)
+        return cls(times, events, unreadable=unreadable, sensors=sensors)
 
     @cached_property
     def table(self) -> FeatureTable:
         """The 83 features of each event and what was refused; computed at first use."""
-        return extract(self.events, self.times)
+        missing = self._sensors.one_missing
+        if missing is not None:
+            return extract(self.events, self.times, missing)
+        by_row = [self._sensors.of(event.originating_node_id).missing for event in self.events]
+        return extract(self.events, self.times, np.array(by_row).reshape(-1, 1))
 
     @property
     def features(self) -> NDArray[np.float64]:
         """The 83 features, float64 (n, 83), raw, NaN = missing."""
         return self.table.values
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """How many events of the chunk each entry stands for, int64 (n,)."""
+        counts = np.ones(len(self), dtype=np.int64)
+        for place, origin in self.origins.items():
+            counts[place] = origin.events
+        return counts
+
+    @cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """Time of the latest event behind each entry, int64 (n,), UTC ns."""
+        if not self.origins:
+            return self.times
+        ends = self.times.copy()
+        for place, origin in self.origins.items():
+            ends[place] = max(int(ends[place]), origin.last_ns)
+        return ends
+
+    @property
+    def origin_numbers(self) -> NDArray[np.uint64]:
+        """What the fingerprints take of the origins, uint64 (origins, 3)."""
+        numbers = [(one.events, one.last_ns, one.digest) for one in self.origins.values()]
+        return np.array(numbers, dtype=np.uint64).reshape(-1, 3)
 
     @cached_property
     def volumes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -28,7 +28,7 @@ def check_coverage(
     """Hold the counts of an embedder against the chunk.
 
     Events must be the chunk's events, minutes the day's minutes, tokens embedded the tokens that
-    went in. With `index` the counts that this index owes must be there.
+    went in, and packet events those in flows. With `index` the counts that this index owes must be there.
 
     Raises:
         CoverageError: a count is missing or does not match; the chunk must not be committed.
@@ -45,6 +45,9 @@ def check_coverage(
         _equal(span, "minutes", span.minutes, coverage["minutes"])
     if "tokens_in" in coverage or "tokens_embedded" in coverage:
         _equal(span, "tokens", coverage.get("tokens_in", 0), coverage.get("tokens_embedded", 0))
+    if "packet_events" in coverage:
+        in_flows = coverage.get("packet_events_in_flows", 0)
+        _equal(span, "packet events", coverage["packet_events"], in_flows)
 
 
 def _equal(span: ChunkSpan, what: str, expected: int, found: int) -> None:

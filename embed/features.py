@@ -1,9 +1,9 @@
 """The 83 features of an event, as `models/features83.csv` lays them down.
 
 Raw values, untransformed: the transforms are inside the encoder. NaN says *missing*, which is not
-zero. Missing is: a value in a sub-message that is absent, the sentinel -9999.0, a value that is
-not finite, and one that cannot be (a port of 70,000, a score of 12). A proto3 scalar of zero inside
-a sub-message that is present is a zero.
+zero. Missing is: a value in a sub-message that is absent, the sentinel -9999.0 (and the sensor's own,
+if the site says that it has another), a value that is not finite, and one that cannot be (a port of
+70,000, a score of 12). A proto3 scalar of zero inside a sub-message that is present is a zero.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.errors import FeatureContractError
+from embed.sensors import MISSING
 from models.manifest import FeatureSpec, load_features
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 WIDTH = 83
-MISSING = -9999.0
 DAY_NS = 86_400_000_000_000
 
 # What a value can be at all, by its transform. The widest bound is about a petabyte, or thirty
@@ -64,12 +64,17 @@ class _Group:
     pack: struct.Struct
 
 
-def extract(events: Sequence[NetworkSecurityEvent], times: NDArray[np.int64]) -> FeatureTable:
+def extract(
+    events: Sequence[NetworkSecurityEvent],
+    times: NDArray[np.int64],
+    missing: float | NDArray[np.float64] = MISSING,
+) -> FeatureTable:
     """The features of some events.
 
     Args:
         events: n events.
         times: int64 (n,), their effective times, UTC ns; the time of day comes from here.
+        missing: the sensors' own sentinel beside -9999.0: one for all, or float64 (n, 1).
 
     Never raises for what an event holds.
     """
@@ -81,6 +86,8 @@ def extract(events: Sequence[NetworkSecurityEvent], times: NDArray[np.int64]) ->
 
     with np.errstate(invalid="ignore"):
         sentinel = buffer == MISSING
+        if isinstance(missing, np.ndarray) or missing != MISSING:
+            sentinel |= buffer == missing
         # NaN compares false with everything, so what is not finite is not possible either.
         possible = (buffer >= _LOW) & (buffer <= _HIGH)
     kept = possible & ~sentinel

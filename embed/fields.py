@@ -11,6 +11,9 @@ Fields that are not named feed no index: the identity of an event (`event_id`, `
 they are in the facts), the state of the pipeline and of the sensor (`capturing_node`,
 `pipeline_tracking`, `time_window`), work of others on the event (`rag_analysis`, `human_review`
 beyond its request), and per-model details that the verdict sums up. The journal keeps them all.
+
+Packet events feed the flow that they are assembled into (`embed.flows`). There the fingerprint of
+every index also covers all their bytes and their times, so any change of any of them shows.
 """
 
 from __future__ import annotations

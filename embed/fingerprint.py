@@ -26,7 +26,7 @@ class Fingerprint:
         self._sum = 0
 
     def add(self, rows: NDArray[np.uint64]) -> None:
-        """Add events, uint64 (n, values); every call with the same number of values."""
+        """Add events, uint64 (n, values); those of one kind with the same number of values."""
         self._sum = (self._sum + row_hash_sum(rows)) & _MASK
 
     def add_floats(self, rows: NDArray[np.float64]) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.features import COLUMN
+from embed.features import BOUNDS, COLUMN
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 SCORE = 0.70
 UNREMARKABLE = frozenset({"", "BENIGN", "NORMAL"})
 
+_LOWEST, _HIGHEST = BOUNDS["unit"]
 _SCORE, _TRIGGERED = COLUMN["overall_threat_score"], COLUMN["fast_detector_triggered"]
 
 
@@ -35,3 +36,15 @@ def flagged(
             judged | (features[:, _SCORE] >= SCORE) | (features[:, _TRIGGERED] >= 1.0)
         )
     return found
+
+
+def alarm(event: NetworkSecurityEvent) -> tuple[bool, float]:
+    """How much an event alarmed the detector, to be compared: whether it is flagged, then its score.
+
+    The same predicate for one event. A score that is missing or impossible counts below any other.
+    """
+    score = event.overall_threat_score
+    if not _LOWEST <= score <= _HIGHEST:
+        score = -1.0
+    judged = event.final_classification.strip().upper() not in UNREMARKABLE
+    return judged or score >= SCORE or event.fast_detector_triggered, score

@@ -9,6 +9,9 @@
 | mean_score, max_score | overall threat score; 0 in a minute without a score |
 | alerts | events that the detector flagged (`embed.flags`) |
 
+A flow that was assembled from packet events (`embed.flows`) counts in the minute of its first packet:
+as so many events, and as one source, one port, one score and at most one alert.
+
 The length is the day's own: 1,440 minutes, or 1,380 and 1,500 when the clock changes. Sums are
 integers (scores in units of 1e-9), so neither the order of the events nor the way they are cut
 into batches changes a bit.
@@ -91,12 +94,12 @@ class DaySeries:
         minute = np.clip(
             (batch.times - self._span.start_ns) // MINUTE_NS, 0, self._span.minutes - 1
         )
-        first, last = int(batch.times.min()), int(batch.times.max())
+        first, last = int(batch.times.min()), int(batch.ends.max())
         self._first = first if self._first is None else min(self._first, first)
         self._last = last if self._last is None else max(self._last, last)
 
         sizes, packets = batch.volumes
-        self._count("events", minute, np.ones(len(batch), dtype=np.int64))
+        self._count("events", minute, batch.counts)
         self._count("bytes", minute, sizes)
         self._count("packets", minute, packets)
         self._count("alerts", minute, batch.flagged.astype(np.int64))
@@ -115,6 +118,7 @@ class DaySeries:
         self._ports.add(minute[present], ports[present])
         fed = (minute, sizes, packets, units, batch.flagged.astype(np.int64), sources, ports)
         self._fingerprint.add(np.stack(fed, axis=1).astype(np.uint64))
+        self._fingerprint.add(batch.origin_numbers)
 
     def finish(self) -> DayTable:
         """The whole day. The collector is spent."""

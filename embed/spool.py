@@ -24,6 +24,9 @@ class RowSpool:
     Args:
         dimension: width of the vectors.
         scratch: folder of the temporary files; the system's if not given.
+
+    Attributes:
+        weight: how many events stand behind the rows taken so far.
     """
 
     def __init__(self, dimension: int, *, scratch: Path | None = None) -> None:
@@ -32,6 +35,7 @@ class RowSpool:
         self._vectors = tempfile.TemporaryFile(dir=scratch, prefix="vectors-")  # noqa: SIM115
         self._facts = tempfile.TemporaryFile("w+", dir=scratch, prefix="facts-", encoding="utf-8")  # noqa: SIM115
         self._rows = 0
+        self.weight = 0
 
     def __len__(self) -> int:
         return self._rows
@@ -51,6 +55,7 @@ class RowSpool:
             # ASCII escapes keep lone surrogates and line ends out of the file.
             self._facts.write(json.dumps(plain, ensure_ascii=True) + "\n")
         self._rows += len(facts)
+        self.weight += sum(fact.weight for fact in facts)
 
     def blocks(self) -> Iterator[RowBlock]:
         """All rows in order. Closes the spool at the end."""

@@ -6,6 +6,7 @@ Their weights are drawn from a fixed seed. They are made where a test runs and n
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -52,7 +53,7 @@ def _save(
     return path
 
 
-def _node(kind: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
+def _node(kind: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(kind, inputs, [output], output, **attributes)
 
 
@@ -70,7 +71,7 @@ def _cleaned(source: str) -> list[onnx.NodeProto]:
 
 
 def _scalars() -> dict[str, np.ndarray]:
-    return {"zero": np.float32(0).reshape(()), "one": np.float32(1).reshape(())}
+    return {"zero": np.array(0, np.float32), "one": np.array(1, np.float32)}
 
 
 def attack(folder: Path) -> ModelFiles:

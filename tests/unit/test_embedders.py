@@ -23,11 +23,11 @@ INDICES = ("timeseries", "semantic", "attack")
 
 @pytest.fixture(params=INDICES)
 def embedder(request: pytest.FixtureRequest, tmp_path: Path) -> Embedder:
-    return {
-        "timeseries": lambda: TimeSeriesEmbedder(standin_models.timeseries(tmp_path)),
-        "semantic": lambda: SemanticEmbedder(standin_models.semantic(tmp_path)),
-        "attack": lambda: AttackEmbedder(standin_models.attack(tmp_path)),
-    }[request.param]()
+    if request.param == "timeseries":
+        return TimeSeriesEmbedder(standin_models.timeseries(tmp_path))
+    if request.param == "semantic":
+        return SemanticEmbedder(standin_models.semantic(tmp_path))
+    return AttackEmbedder(standin_models.attack(tmp_path))
 
 
 @pytest.fixture
@@ -281,5 +281,5 @@ def test_one_attack_among_ten_thousand_benign_events_moves_the_day(
     )
     one_more, _, _ = fold(embedder, [*calm, calm[0]])
     attacked, _, _ = fold(embedder, [*calm, hit])
-    ordinary = np.linalg.norm(one_more[0] - base[0])
-    assert np.linalg.norm(attacked[0] - base[0]) > max(0.05, 20 * ordinary)
+    ordinary = float(np.linalg.norm(one_more[0] - base[0]))
+    assert float(np.linalg.norm(attacked[0] - base[0])) > max(0.05, 20 * ordinary)

@@ -1,10 +1,12 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from embed.chunk import EventBatch
 from embed.features import COLUMN, WIDTH
+from embed.sensors import Sensor, Sensors
 from models.manifest import load_features
 from proto.network_security_pb2 import NetworkSecurityEvent
 from tests.embed_samples import START_NS, event, sample
@@ -114,7 +116,7 @@ def test_reversed_addresses_of_a_node_are_turned_except_those_of_fast_alerts() -
     batch = EventBatch.parse(
         [1, 2],
         [plain.SerializeToString(), alert.SerializeToString()],
-        reversed_nodes={"node"},
+        sensors=Sensors(by_node={"node": Sensor(turned=True)}),
     )
     assert [message.network_features.source_ip for message in batch.events] == [
         "192.168.56.10",
@@ -140,6 +142,6 @@ def test_a_batch_without_events_has_no_features() -> None:
     ],
 )
 def test_an_event_is_flagged_by_its_class_its_score_or_the_fast_detector(
-    changes: dict[str, object], expected: bool
+    changes: dict[str, Any], expected: bool
 ) -> None:
     assert table(event(**changes)[1]).flagged.tolist() == [expected]
