@@ -1,17 +1,24 @@
 """What every event source promises. A further implementation joins with one line in BENCHES."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from consumer.backfill.watch_logs import LogWatcher
 from consumer.clock import SystemClock
 from consumer.endpoints import Endpoint
 from consumer.errors import UsageError
 from consumer.sources import Arrival, EventSource
 from consumer.subscriber import Subscriber
+from proto.network_security_pb2 import NetworkSecurityEvent
 from tests.integration.publishing import Publisher, counter_of
 
 WAIT_S = 10.0
@@ -22,13 +29,14 @@ class Bench:
     """A source that was not started, and how to make messages arrive in it.
 
     `ready` returns once what is fed from then on will arrive; `feed` sends so many messages with
-    counters that go on from the last.
+    counters that go on from the last, and `counter_of` reads the counter of a message.
     """
 
     source: EventSource
     detector: str
     ready: Callable[[], None]
     feed: Callable[[int], None]
+    counter_of: Callable[[bytes], int] = counter_of
 
 
 @contextmanager
@@ -42,7 +50,38 @@ def live_subscriber() -> Iterator[Bench]:
             source.stop()
 
 
-BENCHES: list[Callable[[], AbstractContextManager[Bench]]] = [live_subscriber]
+@contextmanager
+def followed_logs() -> Iterator[Bench]:
+    with TemporaryDirectory() as folder:
+        yield log_bench(Path(folder))
+
+
+def log_bench(folder: Path) -> Bench:
+    log = folder / "2017-07-04.jsonl"
+    fed = count()
+
+    def feed(lines: int) -> None:
+        with log.open("ab") as file:
+            for number in islice(fed, lines):
+                record = {"network": {"flow": {"forward_bytes": number}}}
+                file.write(json.dumps(record).encode() + b"\n")
+
+    def number_of(message: bytes) -> int:
+        flow = NetworkSecurityEvent.FromString(message).network_features
+        return flow.total_forward_bytes
+
+    source = LogWatcher(
+        folder,
+        folder / "positions.json",
+        clock=SystemClock(),
+        sync=lambda: None,
+        local=ZoneInfo("UTC"),
+        poll_s=0.02,
+    )
+    return Bench(source, "logs", lambda: None, feed, number_of)
+
+
+BENCHES: list[Callable[[], AbstractContextManager[Bench]]] = [live_subscriber, followed_logs]
 
 
 @pytest.fixture(params=BENCHES, ids=lambda make: make.__name__)
@@ -76,7 +115,7 @@ def test_each_message_is_handed_out_once_and_in_order(bench: Bench) -> None:
     source = started(bench)
     bench.feed(500)
     taken = take(source, 500)
-    assert [counter_of(arrival.message) for arrival in taken] == list(range(500))
+    assert [bench.counter_of(arrival.message) for arrival in taken] == list(range(500))
     assert source.take(10, 0.0) == []
 
 
@@ -122,7 +161,7 @@ def test_what_was_received_before_stop_can_be_taken_after_it(bench: Bench) -> No
     source.stop()
     while arrivals := source.take(7, WAIT_S):
         taken += arrivals
-    assert [counter_of(arrival.message) for arrival in taken] == list(range(len(taken)))
+    assert [bench.counter_of(arrival.message) for arrival in taken] == list(range(len(taken)))
 
 
 def test_a_source_is_drained_once_it_has_stopped_and_all_is_taken(bench: Bench) -> None:

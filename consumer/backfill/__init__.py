@@ -1,0 +1,1 @@
+"""Backfill: the past, from a detector's log files, artifacts and recordings."""
