@@ -81,6 +81,32 @@ def repair_index(
     return behind
 
 
+def rebuild_index(
+    root: Path, name: str, catalogue: Catalogue, *, dimension: int, model: ModelLike
+) -> list[date]:
+    """Begin the index `name` below `root` anew, with another model. Gives the days to embed again.
+
+    Nothing that it held is served any more.
+
+    Raises:
+        StoreLockedError: the index is open for writing.
+        StoreWriteError: a write failed; call it again.
+        CatalogueError: the catalogue cannot be read or written.
+    """
+    folder = root / name
+    lock = take_lock(folder)
+    try:
+        wanted = ModelIdentity(model.name, model.sha256)
+        manifest = Manifest(name, _next_generation(folder, name), dimension, wanted)
+        _put_alone(folder, manifest)
+    finally:
+        os.close(lock)
+    held = [chunk.day for chunk in catalogue.chunks() if chunk.indices[name].revision is not None]
+    for day in held:
+        catalogue.mark_pending(day, name, lost=True)
+    return held
+
+
 def salvage(root: Path, name: str, *, dimension: int, model: ModelLike) -> Salvaged:
     """Keep what is sound in the files of an index, under a new generation if need be.
 
@@ -157,15 +183,19 @@ def _salvage(
             return Salvaged(False, sorted(kept), []), best
         ordered = MappingProxyType({day: kept[day] for day in sorted(kept)})
         manifest = Manifest(name, _next_generation(folder, name), dimension, wanted, ordered)
-        write_manifest(folder, manifest)
-        # After a repair there is no previous generation: it may be what was damaged.
-        for path in folder.glob("manifest-*.json"):
-            if path.name != manifest_name(manifest.generation):
-                path.unlink(missing_ok=True)
-        remove_leftovers(folder, manifest)
+        _put_alone(folder, manifest)
         return Salvaged(True, sorted(kept), lost), manifest
     finally:
         os.close(lock)
+
+
+def _put_alone(folder: Path, manifest: Manifest) -> None:
+    """Make a generation the one in force, without one before it: that may be what was damaged."""
+    write_manifest(folder, manifest)
+    for path in folder.glob("manifest-*.json"):
+        if path.name != manifest_name(manifest.generation):
+            path.unlink(missing_ok=True)
+    remove_leftovers(folder, manifest)
 
 
 def _same_kind(manifest: Manifest, dimension: int, model: ModelIdentity) -> bool:
