@@ -28,6 +28,8 @@ from consumer.executor import FoldExecutor, FoldJob, FoldReport
 from consumer.journal import Journal
 from consumer.requests import Asked, Requests
 from consumer.settings import FoldSettings
+from consumer.upkeep import Upkeep
+from embed.sensors import PLAIN, Sensors
 from index.catalogue import Catalogue
 from index.errors import StoreError
 
@@ -35,6 +37,9 @@ log = structlog.get_logger("coordinator")
 
 S = 1_000_000_000
 FAR_FUTURE_NS = (1 << 63) - 1
+CANNOT_BE_MADE_AGAIN = (
+    "its journal was let go, so it cannot be embedded again: restore a snapshot, or forget the day"
+)
 
 
 @dataclass(slots=True)
@@ -55,6 +60,8 @@ class Coordinator:
     Args:
         day_clock: gives the time that closes days (wall clock or watermark), UTC ns or None.
         requests: days that an operator asks to close now.
+        sensors: what is peculiar about the site's sensors.
+        upkeep: what else is done between folds, if anything.
         random: source of the retry jitter.
     """
 
@@ -73,6 +80,8 @@ class Coordinator:
         fold: FoldSettings,
         models_cache: Path | None,
         random: random.Random,
+        sensors: Sensors = PLAIN,
+        upkeep: Upkeep | None = None,
         poll_s: float = 0.25,
     ) -> None:
         self.facts = FoldFacts()
@@ -87,7 +96,9 @@ class Coordinator:
         self._rule = rule
         self._fold = fold
         self._models_cache = models_cache
+        self._sensors = sensors
         self._random = random
+        self._upkeep = upkeep
         self._poll_s = poll_s
         self._stopping = threading.Event()
         self._counted: dict[date, tuple[int, int]] = {}
@@ -120,10 +131,18 @@ class Coordinator:
     def tick(self) -> None:
         """One round: note open days, seal what is due, fold what is behind.
 
+        While a snapshot asks for it, only open days are noted.
+
         Raises:
             JournalError: a day cannot be sealed.
             StoreError: the catalogue cannot be written.
         """
+        if self._requests.held():
+            self._note_open_days()
+            return
+        if self._upkeep is not None:
+            for day in self._upkeep.step(self._day_clock()):
+                self._counted.pop(day, None)
         self._note_open_days()
         asked = self._requests.take()
         for day in self._due_days(asked):
@@ -205,6 +224,9 @@ class Coordinator:
             for names in ([together] if together else []) + alone:
                 if self._stopping.is_set():
                     return
+                if self._journal.is_retired(day):
+                    self._give_up(day, names)
+                    continue
                 self.fold(day, revision, names)
 
     def fold(self, day: date, revision: int, indices: tuple[str, ...]) -> FoldReport:
@@ -220,6 +242,7 @@ class Coordinator:
             nice=self._fold.nice,
             threads=self._fold.threads,
             batch_events=self._fold.batch_events,
+            sensors=self._sensors,
         )
         self.facts.running = f"{day} revision {revision}: {', '.join(indices)}"
         try:
@@ -240,6 +263,14 @@ class Coordinator:
             stages={name: round(s, 2) for name, s in report.stages.items()},
         )
         return report
+
+    def _give_up(self, day: date, indices: tuple[str, ...]) -> None:
+        """Say that indices of a day cannot be made any more, and do not try again."""
+        for name in indices:
+            error = CANNOT_BE_MADE_AGAIN
+            self._catalogue.mark_failed(day, name, error=error, attempts=1, next_retry_ns=None)
+            self.facts.last_error = f"{day} {name}: {error}"
+            log.error("index lost", day=str(day), index=name, error=error)
 
     def _record_failures(
         self, day: date, revision: int, indices: tuple[str, ...], report: FoldReport

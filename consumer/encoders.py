@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from embed import attack, semantic, timeseries
 from embed.attack import AttackEmbedder
 from embed.rows import ModelFacts
 from embed.semantic import SemanticEmbedder
 from index.store import ModelIdentity
+from models.manifest import find_entry
 from models.store import locate
+
+Installed = Callable[[str], tuple[int, ModelIdentity]]
+
+_RECIPES = {
+    "timeseries": timeseries.RECIPE,
+    "semantic": semantic.RECIPE,
+    "attack": attack.RECIPE,
+}
 
 
 def open_semantic(cache_dir: Path | None, *, threads: int = 1) -> SemanticEmbedder:
@@ -24,3 +35,10 @@ def open_attack(cache_dir: Path | None, *, threads: int = 1) -> AttackEmbedder:
 def identity(model: ModelFacts) -> ModelIdentity:
     """The model as an index remembers it: rows of two identities are never mixed."""
     return ModelIdentity(f"{model.name}/{model.recipe}", model.sha256)
+
+
+def installed(index: str) -> tuple[int, ModelIdentity]:
+    """Dimension and model of the rows that this version makes for an index; loads nothing."""
+    entry = find_entry(index)
+    facts = ModelFacts(entry.name, entry.digest, _RECIPES[index])
+    return entry.dimension, identity(facts)

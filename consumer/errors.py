@@ -17,7 +17,9 @@
     │   ├── JournalWriteError       write or fsync failed; the journal has stopped
     │   └── JournalCorruptError     a record, segment or seal that fails its checksum
     ├── QuarantineError             the quarantine itself cannot be read or written
-    └── FoldError                   a closed day could not be embedded or committed
+    ├── FoldError                   a closed day could not be embedded or committed
+    ├── ForgetError                 a day could not be removed everywhere
+    └── SnapshotError               a snapshot could not be taken, or must not be restored
 
 `embed`, `index` and `models` draw their own trees (`EmbedError`, `StoreError`, `ModelError`).
 Every message names the thing, its value and the remedy.
@@ -86,3 +88,11 @@ class QuarantineError(DayfoldError):
 
 class FoldError(DayfoldError):
     """A closed day could not be embedded or committed."""
+
+
+class ForgetError(DayfoldError):
+    """A day that was to be forgotten is not removed everywhere yet."""
+
+
+class SnapshotError(DayfoldError):
+    """A snapshot could not be taken, or is not what it was and is not restored."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Event
 
 from consumer.errors import FoldError
+from embed.sensors import PLAIN, Sensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class FoldJob:
     nice: int
     threads: int
     batch_events: int
+    sensors: Sensors = PLAIN
 
     def to_json(self) -> str:
         """One line for the child's standard input."""
@@ -44,6 +46,7 @@ class FoldJob:
         plain["day"] = self.day.isoformat()
         plain["data_dir"] = str(self.data_dir)
         plain["models_cache"] = None if self.models_cache is None else str(self.models_cache)
+        plain["sensors"] = self.sensors.to_json()
         return json.dumps(plain)
 
     @classmethod
@@ -58,6 +61,7 @@ class FoldJob:
                 "day": date.fromisoformat(plain["day"]),
                 "indices": tuple(plain["indices"]),
                 "models_cache": None if cache is None else Path(cache),
+                "sensors": Sensors.from_json(plain["sensors"]),
             }
         )
 

@@ -23,6 +23,7 @@ from consumer.journal import SealedChunk, open_chunk
 from embed.chunk import ChunkSpan, EventBatch
 from embed.coverage import check_coverage
 from embed.embedder import Embedder
+from embed.flows import FlowAssembler, FlowFacts
 from embed.rooms import open_embedder
 from index.catalogue import Catalogue
 from index.commit import commit_chunk
@@ -39,6 +40,7 @@ class Work:
     embedders: dict[str, Embedder] = field(default_factory=dict)
     outcomes: dict[str, IndexOutcome] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
+    packets: FlowFacts = field(default_factory=FlowFacts)
 
     def give_up(self, name: str, error: BaseException) -> None:
         """Leave one index out, with the reason; the others are not touched."""
@@ -61,7 +63,7 @@ def fold(job: FoldJob) -> FoldReport:
     chunk = open_chunk(job.data_dir / "journal", job.day, job.revision, zone=ZoneInfo(job.timezone))
     span = ChunkSpan(chunk.day, chunk.revision, chunk.start_ns, chunk.end_ns, chunk.events)
     _open_embedders(job, span, work)
-    _feed(chunk, job.batch_events, work)
+    _feed(chunk, job, work)
     with Catalogue.open(job.data_dir / "catalogue.sqlite") as catalogue:
         for name in list(work.embedders):
             _commit(job, span, name, catalogue, work)
@@ -88,26 +90,37 @@ def _open_embedders(job: FoldJob, span: ChunkSpan, work: Work) -> None:
         work.timed("load", began)
 
 
-def _feed(chunk: SealedChunk, batch_events: int, work: Work) -> None:
-    batches = iter(chunk.batches(batch_events))
+def _feed(chunk: SealedChunk, job: FoldJob, work: Work) -> None:
+    batches = iter(chunk.batches(job.batch_events))
+    assembler = FlowAssembler(job.sensors)
+    work.packets = assembler.facts
     while True:
         began = time.perf_counter()
         records = next(batches, None)
         work.timed("read", began)
         if records is None:
-            return
+            break
         began = time.perf_counter()
-        batch = EventBatch.parse(
-            [record.time_ns for record in records], [record.payload for record in records]
-        )
+        payloads = [record.payload for record in records]
+        times = [record.time_ns for record in records]
+        batch = EventBatch.parse(times, payloads, sensors=job.sensors)
         work.timed("parse", began)
-        for name, embedder in list(work.embedders.items()):
-            began = time.perf_counter()
-            try:
-                embedder.add(batch)
-            except Exception as error:  # noqa: BLE001
-                work.give_up(name, error)
-            work.timed(name, began)
+        began = time.perf_counter()
+        batch = assembler.feed(batch, payloads)
+        work.timed("assemble", began)
+        _embed(batch, work)
+    for batch in assembler.finish(job.batch_events):
+        _embed(batch, work)
+
+
+def _embed(batch: EventBatch, work: Work) -> None:
+    for name, embedder in list(work.embedders.items()):
+        began = time.perf_counter()
+        try:
+            embedder.add(batch)
+        except Exception as error:  # noqa: BLE001
+            work.give_up(name, error)
+        work.timed(name, began)
 
 
 def _commit(job: FoldJob, span: ChunkSpan, name: str, catalogue: Catalogue, work: Work) -> None:
@@ -115,7 +128,8 @@ def _commit(job: FoldJob, span: ChunkSpan, name: str, catalogue: Catalogue, work
     began = time.perf_counter()
     try:
         embedded = embedder.finish()
-        check_coverage(span, embedded.coverage, index=name)
+        coverage = {**embedded.coverage, **work.packets.coverage()}
+        check_coverage(span, coverage, index=name)
         work.timed(name, began)
         began = time.perf_counter()
         model = identity(embedder.model)
@@ -132,7 +146,7 @@ def _commit(job: FoldJob, span: ChunkSpan, name: str, catalogue: Catalogue, work
                 day=job.day,
                 revision=job.revision,
                 blocks=((block.vectors, block.facts) for block in embedded.blocks),
-                coverage=embedded.coverage,
+                coverage=coverage,
                 model=model,
             )
         work.outcomes[name] = IndexOutcome(rows=rows)

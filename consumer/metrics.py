@@ -20,6 +20,7 @@ INTAKE_COUNTERS = {
     "journaled": "Events appended to the journal.",
     "duplicates": "Events that were there before, dropped.",
     "late": "Events for a day that was closed before.",
+    "filtered": "Events that a detector's profile does not want, dropped.",
     "quarantined": "Messages that could not be accepted.",
     "retried": "Messages admitted out of the quarantine.",
 }
@@ -57,7 +58,7 @@ class PictureCollector(Collector):
 def _intake(picture: Picture) -> Iterator[Metric]:
     intake, journal = picture["intake"], picture["journal"]
     for name, meaning in INTAKE_COUNTERS.items():
-        yield CounterMetricFamily(f"dayfold_{name}", meaning, value=intake[name])
+        yield CounterMetricFamily(f"dayfold_{name}", meaning, value=intake.get(name, 0))
     yield CounterMetricFamily(
         "dayfold_durable", "Events that are on the disk for certain.", value=journal["durable"]
     )

@@ -21,11 +21,13 @@ from consumer.errors import JournalError, UsageError
 from consumer.journal import open_chunk
 from consumer.journal.folders import day_folders
 from consumer.novelty import calibrated, unlikeness
+from consumer.search import DescriptionSearch, Wanted
 from consumer.settings import INDEX_NAMES, Settings
 from consumer.why import explain
 from embed.attack import AttackEmbedder
 from embed.chunk import EventBatch
 from embed.embedder import Embedder
+from embed.flows import assembled
 from embed.semantic import SemanticEmbedder
 from index.catalogue import Catalogue
 from index.chunks import RowKey, StoredRow, rfc3339
@@ -48,7 +50,9 @@ class Recall:
     def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
         self._settings = settings
         self._catalogue = catalogue
+        self._sensors = settings.detector.all_profiles.sensors()
         self._stores: dict[str, VectorStore] = {}
+        self._descriptions = DescriptionSearch(catalogue)
         self._semantic: SemanticEmbedder | None = None
         self._attack: AttackEmbedder | None = None
 
@@ -155,10 +159,12 @@ class Recall:
         last: date | None = None,
         where: Sequence[tuple[str, str]] = (),
     ) -> dict[str, Any]:
-        """Behaviours like a text, most alike first.
+        """Behaviours like a text, most alike first; see `consumer.search`.
+
+        Rows of a day that tell of one behaviour with several verdicts are one result.
 
         Args:
-            text: any length; it is never truncated.
+            text: English or Spanish, of any length; it is never truncated.
             first: earliest day, included.
             last: latest day, included.
             where: conditions on facts, all of which must hold.
@@ -173,17 +179,8 @@ class Recall:
         results: list[dict[str, Any]] = []
         if store is not None:
             embedder = self._semantic_embedder(store)
-            found = find_rows(
-                store,
-                self._catalogue,
-                embedder.embed_text(text)[None, :],
-                k,
-                first=first,
-                last=last,
-                where=where,
-                members_only=True,
-            )[0]
-            results = [_behaviour(one) for one in found]
+            wanted = Wanted(k, first, last, where)
+            results = self._descriptions.find(store, embedder, text, wanted)
         return {"query": text, "results": results}
 
     def neighbours(self, event_id: str, *, k: int = 10) -> dict[str, Any]:
@@ -221,8 +218,8 @@ class Recall:
             event = NetworkSecurityEvent.FromString(payload)
         except (OSError, ValueError) as error:
             raise UsageError(f"{path}: not an event as plain protobuf: {error}") from error
-        batch = EventBatch.parse([event.event_timestamp.ToNanoseconds()], [payload])
-        vector = self._attack_embedder(store).embed_features(batch.features)
+        features = self._read(event.event_timestamp.ToNanoseconds(), payload).features
+        vector = self._attack_embedder(store).embed_features(features)
         return {
             "event": event.event_id or path.name,
             "results": self._alike(store, vector, k, without=event.event_id),
@@ -323,10 +320,15 @@ class Recall:
                     # A payload that does not hold the id's bytes need not be parsed.
                     if wanted not in record.payload:
                         continue
-                    batch = EventBatch.parse([record.time_ns], [record.payload])
+                    batch = self._read(record.time_ns, record.payload)
                     if batch.events[0].event_id == event_id:
                         return batch.features
         raise UsageError(f"event {event_id!r}: neither an index nor a closed day's journal has it")
+
+    def _read(self, time_ns: int, payload: bytes) -> EventBatch:
+        """One event as a fold reads it; a packet event is a flow of one packet here."""
+        batch = EventBatch.parse([time_ns], [payload], sensors=self._sensors)
+        return assembled(batch, [payload], self._sensors)[0]
 
     def _semantic_embedder(self, store: VectorStore) -> SemanticEmbedder:
         if self._semantic is None:
@@ -349,19 +351,6 @@ def _check_model(store: VectorStore, embedder: Embedder) -> None:
             f"index {store.name} was built with the model {store.model.name}, the query with "
             f"{model.name}: restart the service, or `dayfold reconcile`"
         )
-
-
-def _behaviour(found: Found) -> dict[str, Any]:
-    facts = found.facts
-    return {
-        **facts.detail,
-        "score": round(found.hit.score, 6),
-        "day": facts.day.isoformat(),
-        "text": facts.label,
-        "events": facts.weight,
-        "first": rfc3339(facts.first_ns),
-        "last": rfc3339(facts.last_ns),
-    }
 
 
 def _event(found: Found) -> dict[str, Any]:

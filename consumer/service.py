@@ -23,14 +23,16 @@ import consumer
 from consumer import systemd
 from consumer.admission import Admission
 from consumer.api_process import ApiProcess
+from consumer.backfill.appending import feed_of
 from consumer.clock import Clock, SystemClock
 from consumer.closing import CloseRule
 from consumer.coordinator import Coordinator
 from consumer.detectors import Discovery
 from consumer.disk import DiskRoom
 from consumer.envelope import Envelope
-from consumer.errors import ConfigurationError, DayfoldError
+from consumer.errors import ConfigurationError, DayfoldError, QuarantineError
 from consumer.executor import ChildProcess, FoldExecutor
+from consumer.forget import Forgetting
 from consumer.intake import Intake
 from consumer.journal import DataLock, Journal
 from consumer.keys import KeyRing
@@ -38,9 +40,11 @@ from consumer.quarantine import Quarantine
 from consumer.registry.base import Registry
 from consumer.registry.choice import open_registry
 from consumer.requests import Requests
+from consumer.retention import Retention
 from consumer.settings import MIB, Settings
-from consumer.status import read_losses, write_losses, write_status
+from consumer.status import for_registry, read_losses, write_losses, write_status
 from consumer.subscriber import Subscriber
+from consumer.upkeep import Upkeep
 from index.catalogue import Catalogue
 
 log = structlog.get_logger("service")
@@ -104,17 +108,25 @@ class Service:
             back_days=settings.day.back_days,
             ahead_s=settings.day.ahead_s,
             event_clock=settings.day.clock == "event",
+            is_retired=self.journal.is_retired,
         )
+        self._feed = feed_of(settings, self.journal, self._clock)
         self._intake = Intake(
             self._subscriber,
             self._ring,
-            Envelope(self._ring, max_event_bytes=settings.subscriber.max_event_mb * MIB),
+            Envelope(
+                self._ring,
+                max_event_bytes=settings.subscriber.max_event_mb * MIB,
+                scheme_of=settings.detector.all_profiles.scheme_of,
+            ),
             self._admission,
             self.journal,
             self._quarantine,
             self.losses,
             room=self._disk.room,
             on_fatal=self._on_fatal,
+            between=self._feed.step,
+            profiles=settings.detector.all_profiles,
         )
         self._executor = executor or ChildProcess(timeout_s=settings.fold.timeout_s)
         self._catalogue: Catalogue | None = None
@@ -170,6 +182,9 @@ class Service:
         self._shown = Catalogue.open(data_dir / "catalogue.sqlite", read_only=True)
         self.journal.start()
         self._admission.watermark_ns = self.journal.watermark_ns
+        upkeep = self._upkeep(self._catalogue)
+        # Before the coordinator looks: a day that is half forgotten must not be taken up again.
+        upkeep.forget()
         self._coordinator = Coordinator(
             self.journal,
             self._catalogue,
@@ -182,7 +197,9 @@ class Service:
             rule=CloseRule(self._settings.day.grace_s, self._settings.day.settle_s),
             fold=self._settings.fold,
             models_cache=self._settings.models.cache_dir,
+            sensors=self._settings.detector.all_profiles.sensors(),
             random=random.Random(),  # noqa: S311 - jitter, not a secret
+            upkeep=upkeep,
         )
         self._coordinator.catch_up()
         self._coordinator.start()
@@ -197,6 +214,21 @@ class Service:
         self._beat()
         systemd.notify("READY=1")
         log.info("running", data=str(data_dir), instance=self._instance())
+
+    def _upkeep(self, catalogue: Catalogue) -> Upkeep:
+        data_dir, zone = self._settings.data.dir, self._settings.day.zone
+        forgetting = Forgetting(
+            self.journal,
+            catalogue,
+            self._quarantine,
+            data_dir=data_dir,
+            zone=zone,
+            clock=self._clock,
+        )
+        retention = Retention(
+            self._settings.retention, self.journal, catalogue, data_dir=data_dir, zone=zone
+        )
+        return Upkeep(forgetting, retention, self._clock)
 
     def _day_clock(self) -> int | None:
         if self._settings.day.clock == "event":
@@ -219,15 +251,23 @@ class Service:
             )
         if self._api is not None:
             self._api.keep_alive()
+        self._keep_quarantine()
         picture = self.picture()
         try:
             write_status(self._settings.data.dir, picture)
             write_losses(self._settings.data.dir, self.losses)
         except OSError as error:
             log.warning("status cannot be written", error=str(error))
-        self._registry.publish_status(_for_registry(picture))
+        self._registry.publish_status(for_registry(picture))
         if not picture["service"]["ended_threads"]:
             systemd.notify("WATCHDOG=1")
+
+    def _keep_quarantine(self) -> None:
+        try:
+            self._quarantine.sync()
+            self._quarantine.expire()
+        except QuarantineError as error:
+            log.error("quarantine is not durable", error=str(error))
 
     def _take_new_settings(self) -> None:
         if self._reload is None:
@@ -257,7 +297,7 @@ class Service:
             self._api.stop()
         self._state = "stopped"
         picture = self.picture()
-        self._registry.publish_status(_for_registry(picture))
+        self._registry.publish_status(for_registry(picture))
         self._registry.stop()
         for catalogue in (self._shown, self._catalogue):
             if catalogue is not None:
@@ -297,11 +337,13 @@ class Service:
                 {
                     **asdict(link),
                     "losses": asdict(self.losses.facts(link.detector)),
+                    "found": self._intake.found(link.detector),
                 }
                 for link in links
             ],
             "keys": [held.key.key_id for held in self._ring.candidates()],
             "intake": self._intake.counts.to_json(),
+            "imported": self._feed.outcome.to_json(),
             "admission": asdict(self._admission.facts()),
             "journal": {
                 "appended": self.journal.appended_events,
@@ -349,23 +391,3 @@ def _subscriber(settings: Settings, clock: Clock) -> Subscriber:
         curve_public=reception.curve_public_key,
         curve_secret=None if secret is None else secret.get_secret_value(),
     )
-
-
-def _for_registry(picture: dict[str, Any]) -> dict[str, Any]:
-    """What the other components see of us: state and counters, without paths or day details."""
-    return {
-        "status": picture["service"]["state"],
-        "last_event_ns": picture["journal"]["watermark_ns"],
-        "open_days": picture["journal"]["open_days"],
-        "indices": {
-            day["day"]: {name: facts["state"] for name, facts in day["indices"].items()}
-            for day in picture["days"][-7:]
-        },
-        "received": picture["intake"]["received"],
-        "journaled": picture["intake"]["journaled"],
-        "duplicates": picture["intake"]["duplicates"],
-        "quarantined": picture["intake"]["quarantined"],
-        "lost": sum(link["losses"]["lost"] for link in picture["detectors"]),
-        "disk_room": picture["disk"]["room"],
-        "api": picture["service"]["api"],
-    }

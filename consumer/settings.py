@@ -23,6 +23,8 @@ from pydantic_settings import (
 )
 
 from consumer.errors import ConfigurationError
+from consumer.profiles import NamedProfiles, Profiles, ProfileSettings
+from consumer.setting_entries import SettingEntry, entries_of
 
 MIB = 1024 * 1024
 INDEX_NAMES = ("timeseries", "semantic", "attack")
@@ -76,15 +78,33 @@ class EtcdSettings(_Section):
         return self
 
 
+class HttpSettings(_Section):
+    """How to reach the older registry that speaks plain HTTP."""
+
+    urls: tuple[str, ...] = Field(
+        ("http://127.0.0.1:2379",), description="http://host:port of every server; tried in turn."
+    )
+    heartbeat_s: float = Field(30.0, gt=0, le=45, description="Seconds between two heartbeats.")
+    timeout_s: float = Field(5.0, gt=0, description="Limit of one call, seconds.")
+    detectors: tuple[str, ...] = Field(
+        (),
+        description="Components whose stored configuration is asked for endpoints; empty: "
+        "detector.component.",
+    )
+
+
 class RegistrySettings(_Section):
     """Membership and discovery."""
 
-    kind: Literal["etcd", "static"] = Field(
-        "etcd", description="etcd, or static: endpoints and keys from these settings alone."
+    kind: Literal["etcd", "http", "static"] = Field(
+        "etcd",
+        description="etcd, http (the older registry), or static: endpoints and keys from these "
+        "settings alone.",
     )
     component: str = Field("dayfold", description="Our component name on the registry.")
     instance: str = Field("", description="Our instance name; empty: host name and process id.")
     etcd: EtcdSettings = Field(default_factory=EtcdSettings)
+    http: HttpSettings = Field(default_factory=HttpSettings)
 
 
 class KeySettings(_Section):
@@ -133,6 +153,13 @@ class DetectorSettings(_Section):
     key_grace_s: float = Field(
         3600.0, ge=0, description="Seconds for which a key past its not_after is still tried."
     )
+    profile: ProfileSettings = Field(default_factory=ProfileSettings)
+    profiles: NamedProfiles = Field((), description="Detectors unlike `detector.profile`, by name.")
+
+    @property
+    def all_profiles(self) -> Profiles:
+        """Both, ready to be asked."""
+        return Profiles(self.profile, self.profiles)
 
 
 class SubscriberSettings(_Section):
@@ -198,6 +225,28 @@ class JournalSettings(_Section):
     commit_interval_ms: int = Field(
         100, ge=1, description="Group commit: at most so much is at risk in a power cut."
     )
+
+
+class RetentionSettings(_Section):
+    """Which journals are let go. Rows outlive journals; nothing goes before it is committed."""
+
+    journal_days: int = Field(
+        0, ge=0, description="Journals of days older than this are let go; 0 keeps them for ever."
+    )
+    journal_max_mb: int = Field(
+        0, ge=0, description="Limit of all journals, MiB; the oldest days go first; 0 is no limit."
+    )
+    keep_days: int = Field(
+        14, ge=1, description="Journals of so many days stay whatever their age and size."
+    )
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if self.journal_days and self.journal_days < self.keep_days:
+            raise ValueError(
+                f"journal_days = {self.journal_days} must be at least keep_days = {self.keep_days}"
+            )
+        return self
 
 
 class QuarantineSettings(_Section):
@@ -266,11 +315,22 @@ class Settings(BaseSettings):
     subscriber: SubscriberSettings = Field(default_factory=SubscriberSettings)
     day: DaySettings = Field(default_factory=DaySettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     quarantine: QuarantineSettings = Field(default_factory=QuarantineSettings)
     fold: FoldSettings = Field(default_factory=FoldSettings)
     models: ModelSettings = Field(default_factory=ModelSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    @model_validator(mode="after")
+    def _keeps_what_may_be_added_to(self) -> Self:
+        rule = self.retention
+        if (rule.journal_days or rule.journal_max_mb) and rule.keep_days <= self.day.back_days:
+            raise ValueError(
+                f"retention.keep_days = {rule.keep_days} must be more than day.back_days = "
+                f"{self.day.back_days:g}: events of those days may still come"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -350,40 +410,6 @@ def _refuse_unknown_environment() -> None:
         )
 
 
-class SettingEntry(BaseModel):
-    """One key of the reference: path, environment name, type, default and meaning."""
-
-    key: str
-    env: str
-    type: str
-    default: Any
-    description: str
-
-
 def reference() -> list[SettingEntry]:
     """Every key that can be set, in the order of the sections."""
-    return list(_entries(Settings, ()))
-
-
-def _entries(model: type[BaseModel], path: tuple[str, ...]) -> Iterator[SettingEntry]:
-    for name, field in model.model_fields.items():
-        here = (*path, name)
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from _entries(kind, here)
-            continue
-        default = field.get_default(call_default_factory=True)
-        yield SettingEntry(
-            key=".".join(here),
-            env="__".join(here).upper(),
-            type=_type_name(kind),
-            default=str(default) if isinstance(default, Path) else default,
-            description=field.description or "",
-        )
-
-
-def _type_name(kind: Any) -> str:
-    if isinstance(kind, type) and not hasattr(kind, "__args__"):
-        return kind.__name__
-    text = str(kind).replace("typing.", "").replace("pathlib.", "")
-    return text.replace("pydantic.types.", "").replace("consumer.settings.", "")
+    return list(entries_of(Settings))

@@ -56,10 +56,13 @@ def _replace(target: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_status(data_dir: Path) -> dict[str, Any] | None:
-    """The latest picture, or None if no service ever wrote one."""
+    """The latest picture, or None if no service ever wrote one that can be read.
+
+    A power cut may leave it empty, because it is not synced.
+    """
     try:
         picture: dict[str, Any] = json.loads((data_dir / STATUS_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     return picture
 
@@ -93,3 +96,23 @@ def unwell(picture: Mapping[str, Any], now_ns: int) -> list[str]:
         )
     reasons += [f"the {name} thread has ended" for name in picture["service"]["ended_threads"]]
     return reasons
+
+
+def for_registry(picture: Mapping[str, Any]) -> dict[str, Any]:
+    """What the other components see of us: state and counters, without paths or day details."""
+    return {
+        "status": picture["service"]["state"],
+        "last_event_ns": picture["journal"]["watermark_ns"],
+        "open_days": picture["journal"]["open_days"],
+        "indices": {
+            day["day"]: {name: facts["state"] for name, facts in day["indices"].items()}
+            for day in picture["days"][-7:]
+        },
+        "received": picture["intake"]["received"],
+        "journaled": picture["intake"]["journaled"],
+        "duplicates": picture["intake"]["duplicates"],
+        "quarantined": picture["intake"]["quarantined"],
+        "lost": sum(link["losses"]["lost"] for link in picture["detectors"]),
+        "disk_room": picture["disk"]["room"],
+        "api": picture["service"]["api"],
+    }

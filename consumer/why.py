@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from embed.describe import without_verdict
 from index.chunks import StoredRow
 
 SERIES_IN_WORDS = {
@@ -65,9 +66,8 @@ def _behaviours(day: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[st
 
 
 def _in_short(text: str) -> str:
-    """A description without its last sentence, the verdict and the time of day."""
-    sentences = text.rstrip(".").split(". ")
-    return ". ".join(sentences[:-1] or sentences)
+    """What happened in a description, for the middle of a sentence."""
+    return without_verdict(text).rstrip(".")
 
 
 def _shape(day: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:

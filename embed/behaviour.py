@@ -15,23 +15,25 @@ from embed.addresses import HostKind, host_kind
 from embed.chunk import ChunkSpan, EventBatch
 from embed.company import ALONE, Company, CompanyBook
 from embed.features import COLUMN
-from embed.services import NO_PORT, SERVICES, Service, service_of
+from embed.services import NO_PORT, SERVICES, UNNAMED, Service, service_of
 from embed.signs import Signs, signs_of
 from embed.wording import DURATION, PACE, PACKETS, SCORE, VOLUME, plain, time_of_day
 
 # How a connection went.
 UNTOLD, UNANSWERED, REFUSED, RESET, OPEN, ODD = range(6)
 # What it is part of.
-SINGLE, SCAN, SWEEP, GUESSING, FLOOD, SLOW, CROWD, REPEATED, REQUESTS, UPLOAD, BEACON = range(11)
+SINGLE, SCAN, SWEEP, GUESSING, FLOOD, SLOW, CROWD, REPEATED = range(8)
+REQUESTS, UPLOAD, DOWNLOAD, LEAK, BEACON = range(8, 13)
 
 _PAUSE_US = 5e6
 _LASTING_US = 10e6
 _SLOW_BYTES = 1000.0
 _BULK_BYTES = 100_000.0
+_LARGE_BYTES = 1_000_000.0
 _CHATTY_PUSHES = 40
-# What a flow's own numbers suggest: many small pushes, bulk in one direction, hardly an answer over
-# a long time, long pauses.
-_CHATTY, _ONE_WAY, _SLOW, _PATIENT = range(1, 5)
+# What a flow's own numbers suggest: bulk out, bulk in, many small pushes, hardly an answer over a
+# long time, long pauses.
+_ONE_WAY, _LARGE, _CHATTY, _SLOW, _PATIENT = range(1, 6)
 
 
 class Behaviour(NamedTuple):
@@ -141,13 +143,16 @@ def _service(port: int, source_port: int) -> tuple[Service, bool]:
 
 def _alone(kind: int, service: Service, source: HostKind, destination: HostKind) -> int:
     """What a single flow shows by itself."""
-    if kind == _CHATTY and service.role in ("web", "login"):
+    outbound = (source, destination) == ("internal", "external")
+    if kind == _LARGE:
+        return LEAK if service.text in UNNAMED else DOWNLOAD
+    # Going out, many requests in one session are what browsing looks like.
+    if kind == _CHATTY and service.role in ("web", "login") and not outbound:
         return REQUESTS
-    if (source, destination) == ("internal", "external"):
-        if kind == _ONE_WAY:
-            return UPLOAD
-        if kind in (_SLOW, _PATIENT) and service.role == "other":
-            return BEACON
+    if outbound and kind == _ONE_WAY:
+        return UPLOAD
+    if outbound and kind in (_SLOW, _PATIENT) and service.role == "other":
+        return BEACON
     return SINGLE
 
 
@@ -191,12 +196,13 @@ def _numeric_steps(features: NDArray[np.float64]) -> list[tuple[int, ...]]:
         lasting = duration > _LASTING_US
         kinds = np.select(
             [
-                lasting & (column("forward_psh_flags") >= _CHATTY_PUSHES),
                 (sent >= _BULK_BYTES) & (sent > 5 * received),
+                (received >= _LARGE_BYTES) & (received > 5 * sent),
+                lasting & (column("forward_psh_flags") >= _CHATTY_PUSHES),
                 lasting & (received < _SLOW_BYTES),
                 pauses & (sent + received < _BULK_BYTES),
             ],
-            [_CHATTY, _ONE_WAY, _SLOW, _PATIENT],
+            [_ONE_WAY, _LARGE, _CHATTY, _SLOW, _PATIENT],
             0,
         )
         pace = np.where(packets >= 50, column("flow_packets_per_second"), 0.0)

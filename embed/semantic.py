@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from embed.behaviour import behaviours
-from embed.chunk import ChunkSpan, EventBatch
+from embed.chunk import ChunkSpan, EventBatch, Origin
 from embed.company import CompanyBook
 from embed.describe import describe
 from embed.distinct import address_value
@@ -28,7 +28,7 @@ from embed.top_counts import TopCounts
 from models.store import ModelFiles
 from proto.network_security_pb2 import NetworkSecurityEvent
 
-RECIPE = 1
+RECIPE = 2
 EVENT_IDS = 20
 TOP = 10
 BLOCK = 1024
@@ -37,7 +37,13 @@ NEVER = 2**63 - 1
 
 @dataclass(slots=True)
 class _Group:
-    """Events that read equal."""
+    """Events that read equal.
+
+    Attributes:
+        count: how many; a flow that was assembled from packet events is one.
+        events: how many events of the chunk.
+        flows: how many of `count` were assembled.
+    """
 
     # What the fingerprint covers, per event; `add` gives the numbers from the fourth on.
     FED: ClassVar = ("time", "bytes", "packets", "text", "source", "destination", "port", "labels")
@@ -48,6 +54,8 @@ class _Group:
     first_ns: int = NEVER
     last_ns: int = 0
     count: int = 0
+    events: int = 0
+    flows: int = 0
     bytes: int = 0
     packets: int = 0
     event_ids: list[str] = field(default_factory=list)
@@ -58,17 +66,30 @@ class _Group:
     tags: TopCounts = field(default_factory=TopCounts)
 
     def add(
-        self, event: NetworkSecurityEvent, flagged: bool, time_ns: int, size: int, packets: int
+        self,
+        event: NetworkSecurityEvent,
+        origin: Origin | None,
+        flagged: bool,
+        time_ns: int,
+        size: int,
+        packets: int,
     ) -> tuple[int, int, int, int, int]:
         """Take an event; returns what the fingerprint is to cover of it."""
         self.count += 1
+        if origin is None:
+            self.events += 1
+            if len(self.event_ids) < EVENT_IDS:
+                self.event_ids.append(event.event_id)
+            self.last_ns = max(self.last_ns, time_ns)
+        else:
+            self.events += origin.events
+            self.flows += 1
+            self.event_ids += origin.event_ids[: EVENT_IDS - len(self.event_ids)]
+            self.last_ns = max(self.last_ns, origin.last_ns)
         self.flagged = self.flagged or flagged
         self.bytes += size
         self.packets += packets
         self.first_ns = min(self.first_ns, time_ns)
-        self.last_ns = max(self.last_ns, time_ns)
-        if len(self.event_ids) < EVENT_IDS:
-            self.event_ids.append(event.event_id)
         category, tags = event.threat_category, event.event_tags
         if category:
             self.categories.add(category)
@@ -86,7 +107,7 @@ class _Group:
         return self.number, address_value(source), address_value(destination), port, labels
 
     def detail(self) -> dict[str, JSON]:
-        return {
+        detail: dict[str, JSON] = {
             "event_ids": list(self.event_ids),
             "source_ips": self.sources.shown(),
             "destination_ips": self.destinations.shown(),
@@ -99,6 +120,9 @@ class _Group:
             "tokens": len(self.tokens.ids),
             "windows": len(self.tokens.cuts),
         }
+        if self.flows:
+            detail["packet_flows"] = self.flows
+        return detail
 
 
 class SemanticEmbedder(Embedder):
@@ -152,10 +176,11 @@ class SemanticEmbedder(Embedder):
             group = self._groups.get(text)
             if group is None:
                 group = self._groups[text] = _Group(text_number(text), self._encoder.tokenise(text))
-            fed[place, 3:] = group.add(event, flagged, *numbers)
+            fed[place, 3:] = group.add(event, batch.origins.get(place), flagged, *numbers)
             self._tokens_in += len(group.tokens.ids)
-        self._events += len(batch)
+        self._events += int(batch.counts.sum())
         self._fingerprint.add(fed)
+        self._fingerprint.add(batch.origin_numbers)
 
     def _finish(self, span: ChunkSpan) -> Embedded:
         groups, self._groups = self._groups, {}
@@ -164,7 +189,7 @@ class SemanticEmbedder(Embedder):
         # What went through the encoder is counted from the windows, not from the texts.
         tokens = sum(group.tokens.embedded * group.count for group in groups.values())
         coverage = {
-            "events": sum(group.count for group in groups.values()),
+            "events": sum(group.events for group in groups.values()),
             "tokens_in": self._tokens_in,
             "tokens_embedded": tokens,
             "descriptions": len(groups),
@@ -188,7 +213,7 @@ def _blocks(
             group = groups[text]
             facts.append(
                 RowFacts(
-                    "description", text, group.count, group.first_ns, group.last_ns, group.detail()
+                    "description", text, group.events, group.first_ns, group.last_ns, group.detail()
                 )
             )
         yield RowBlock(np.ascontiguousarray(vectors[start : start + BLOCK]), facts)
@@ -201,7 +226,7 @@ def _day_facts(
     alarming = [(text, group) for text, group in ranked if group.flagged]
     detail: dict[str, JSON] = {
         "descriptions": len(groups),
-        "flagged_events": sum(group.count for _, group in alarming),
+        "flagged_events": sum(group.events for _, group in alarming),
         "top": _listed(ranked),
         "top_flagged": _listed(alarming),
         "fingerprint": fingerprint,

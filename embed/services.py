@@ -39,7 +39,7 @@ _LOGIN: dict[int, str] = {
     5986: "WinRM over TLS (remote administration)",
 }
 _WEB: dict[int, str] = {
-    80: "HTTP (web)",
+    80: "HTTP (web, not encrypted)",
     443: "HTTPS (encrypted web)",
     8000: "HTTP on an alternative port (web)",
     8008: "HTTP on an alternative port (web)",
@@ -106,7 +106,7 @@ _OTHER: dict[int, tuple[str, Role]] = {
     1723: ("PPTP (VPN)", "other"),
     1883: ("MQTT (sensors)", "control"),
     2379: ("etcd (registry)", "other"),
-    3268: ("global catalogue (directory)", "other"),
+    3268: ("global catalogue (Active Directory)", "other"),
     4444: ("port 4444, common for reverse shells", "other"),
     4500: ("IPsec (VPN)", "other"),
     5060: ("SIP (telephony)", "other"),
@@ -138,6 +138,8 @@ LOW_PORT = Service("an unusual low port", "other")
 REGISTERED_PORT = Service("an uncommon service port", "other")
 DYNAMIC_PORT = Service("a high dynamic port", "other")
 NO_PORT = Service("no port", "other")
+# Where browsers go.
+BROWSED = frozenset((SERVICES[80].text, SERVICES[443].text))
 UNNAMED = frozenset(service.text for service in (LOW_PORT, REGISTERED_PORT, DYNAMIC_PORT))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from embed.wording import category_words, plain
+from embed.wording import category_words, plain, reason_words
 from proto.network_security_pb2 import (
     DecisionMetadata,
     GeoEnrichment,
@@ -48,10 +48,10 @@ def signs_of(event: NetworkSecurityEvent) -> Signs:
         signs += _analysis(event.ml_analysis)
     if event.HasField("human_review") and event.human_review.requires_human_analysis:
         signs.append("an analyst is asked to look")
-        signs += map(plain, event.human_review.review_reasons)
+        signs += map(reason_words, event.human_review.review_reasons)
     if event.HasField("provenance") and not event.fast_detector_reason:
         # Newer detectors repeat the fast detector's reason here, engine by engine.
-        codes = [plain(verdict.reason_code) for verdict in event.provenance.verdicts]
+        codes = [reason_words(verdict.reason_code) for verdict in event.provenance.verdicts]
         signs += [code for code in codes if code not in EMPTY_CODES]
     if event.HasField("geo_enrichment"):
         signs += _places(event.geo_enrichment)
@@ -63,7 +63,7 @@ def signs_of(event: NetworkSecurityEvent) -> Signs:
 def _verdict(event: NetworkSecurityEvent) -> Iterator[str]:
     if category := category_words(event.threat_category):
         yield f"category {category}"
-    reason = plain(event.fast_detector_reason)
+    reason = reason_words(event.fast_detector_reason)
     if event.fast_detector_triggered:
         yield f"fast detector fired: {reason}" if reason else "fast detector fired"
     elif reason:
@@ -73,8 +73,8 @@ def _verdict(event: NetworkSecurityEvent) -> Iterator[str]:
 def _decision(decision: DecisionMetadata) -> Iterator[str]:
     if DISAGREEMENT <= decision.score_divergence <= 1.0:
         yield "the detectors disagree"
-    yield plain(decision.divergence_reason)
-    yield from map(plain, decision.anomaly_flags)
+    yield reason_words(decision.divergence_reason)
+    yield from map(reason_words, decision.anomaly_flags)
 
 
 def _analysis(analysis: TricapaMLAnalysis) -> Iterator[str]:

@@ -38,17 +38,23 @@ SECOND = 1e6
 
 # Payload of one direction, bytes.
 VOLUME = Scale(
-    (1.0, 1 * KB, 100 * KB, 10e6, 1e9),
-    ("no", "little", "some", "a lot of", "a large volume of", "a huge volume of"),
+    (1.0, 1 * KB, 100 * KB, 1e6, 1e9),
+    ("no", "little", "some", "a lot of", "megabytes of", "gigabytes of"),
 )
 # Duration of a flow, microseconds.
 DURATION = Scale(
     (1 * SECOND, 60 * SECOND, 600 * SECOND),
-    ("in under a second", "within a minute", "over minutes", "over a long time"),
+    (
+        "brief (under a second)",
+        "lasting seconds",
+        "long (stays open for minutes)",
+        "very long (stays open for tens of minutes or more)",
+    ),
 )
 # Packets of both directions.
 PACKETS = Scale(
-    (30, 300, 10_000), ("few packets", "dozens of packets", "many packets", "very many packets")
+    (30, 300, 1_000),
+    ("few packets", "dozens of packets", "hundreds of packets", "thousands of packets"),
 )
 # Packets per second; only the top is worth a word.
 PACE = Scale((1_000.0,), ("", "at a very high rate"))
@@ -73,6 +79,20 @@ CATEGORIES = {
     "none": "",
     "unknown": "",
 }
+# Of codes like STAT_ANOMALY.
+ABBREVIATIONS = {
+    "auth": "authentication",
+    "conn": "connection",
+    "conns": "connections",
+    "dst": "destination",
+    "exfil": "exfiltration",
+    "pkt": "packet",
+    "pkts": "packets",
+    "proto": "protocol",
+    "recon": "reconnaissance",
+    "src": "source",
+    "stat": "statistical",
+}
 
 
 @lru_cache(maxsize=8192)
@@ -94,6 +114,12 @@ def category_words(category: str) -> str:
     """A threat category in words; empty for one that says nothing."""
     words = plain(category)
     return CATEGORIES.get(words, words)
+
+
+@lru_cache(maxsize=8192)
+def reason_words(reason: str) -> str:
+    """A detector's reason or flag in whole words: `STAT_ANOMALY` is `statistical anomaly`."""
+    return " ".join(ABBREVIATIONS.get(word, word) for word in plain(reason).split())
 
 
 def time_of_day(offset_ns: int, length_ns: int) -> int:

@@ -186,6 +186,20 @@ class Catalogue:
             connection.execute("DELETE FROM chunks WHERE day = ?", (day.isoformat(),))
             self._facts.forget(connection, day)
 
+    def erase_day(self, day: date) -> None:
+        """Forget a day as `delete_day` does, and leave no trace of it in the file or beside it."""
+        self._file.overwrite_deleted()
+        self.delete_day(day)
+        self._file.empty_journal()
+
+    def copy_to(self, target: Path) -> None:
+        """Write the catalogue, as it is at one moment, to a new file; nobody waits for it.
+
+        Raises:
+            CatalogueError: it cannot be read, or `target` cannot be written.
+        """
+        self._file.copy_to(target)
+
     def chunk(self, day: date) -> Chunk | None:
         """One day, or None when the catalogue does not know it."""
         with self._file.reading() as connection:
@@ -228,6 +242,22 @@ class Catalogue:
             return []
         return self._facts.all_of(index, day, state.revision)
 
+    def held_revisions(self, index: str) -> dict[date, int]:
+        """The revision that an index holds of each day, oldest day first."""
+        return {
+            chunk.day: revision
+            for chunk in self.chunks()
+            if (revision := chunk.indices[index].revision) is not None
+        }
+
+    def labels(self, index: str, day: date, revision: int, kind: str) -> list[tuple[int, str, int]]:
+        """Row, label and weight of the rows of one kind, in row order; good for ranking.
+
+        They are not checked against their checksum. What is shown to anyone is to be read with
+        `rows`, which is.
+        """
+        return self._facts.labels(index, day, revision, kind)
+
     def find_event(self, event_id: str) -> list[StoredRow]:
         """Rows of the events with this identifier: several when nodes or days share it."""
         return [row for row in self._facts.events(event_id) if self._is_held(row)]
@@ -238,11 +268,7 @@ class Catalogue:
         See `index.terms.TermMatch` for what matches. Give the result to `VectorStore.search` as
         `only`.
         """
-        revisions = {
-            chunk.day: revision
-            for chunk in self.chunks()
-            if (revision := chunk.indices[index].revision) is not None
-        }
+        revisions = self.held_revisions(index)
         return self._facts.where(index, field, value, revisions)
 
     def check(self, *, deep: bool) -> list[tuple[str, str]]:

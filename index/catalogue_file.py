@@ -81,6 +81,31 @@ class CatalogueFile:
             return [str(error)]
         return [] if found == ["ok"] else [str(line) for line in found]
 
+    def copy_to(self, target: Path) -> None:
+        """Write the catalogue, as it is at one moment, to a new file without a journal beside it.
+
+        Nobody waits for this. What came before in `target` is replaced; it is not synced.
+        """
+        with self._lock, self._in_our_words():
+            os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            copy = sqlite3.connect(target, isolation_level=None)
+            try:
+                # In one step: a copy in several begins anew whenever another process writes.
+                self._connection.backup(copy, pages=-1)
+                copy.execute("PRAGMA journal_mode = DELETE")
+            finally:
+                copy.close()
+
+    def overwrite_deleted(self) -> None:
+        """From now on what is deleted is overwritten with zeros."""
+        with self._lock, self._in_our_words():
+            self._connection.execute("PRAGMA secure_delete = ON")
+
+    def empty_journal(self) -> None:
+        """Bring all of SQLite's own journal into the file, and leave it empty."""
+        with self._lock, self._in_our_words():
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Close the connection. May be called twice."""
         with self._lock:
@@ -140,6 +165,12 @@ class CatalogueFile:
         except OSError as error:
             raise CatalogueWriteError(
                 f"catalogue {self.path} cannot be opened: {error.strerror or error}."
+            ) from error
+        except UnicodeDecodeError as error:
+            # SQLite quotes a damaged schema in its message, and Python cannot read that.
+            raise CatalogueCorruptError(
+                f"catalogue {self.path} is damaged (its schema is no text). "
+                "Run `dayfold repair`: it is rebuilt from the journals."
             ) from error
         except OverflowError as error:
             raise CatalogueError(f"catalogue {self.path}: a number beyond 64 bits.") from error

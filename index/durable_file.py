@@ -40,15 +40,19 @@ class DurableFile:
     it with one removes what was written. `publish` may also be called inside the block, to learn
     the checksum first and to choose the name last. An fsync that fails is never tried again.
 
+    Args:
+        path: the file to replace.
+        patched: allows `overwrite`; the checksum is then taken by reading the file once more.
+
     Attributes:
         size: bytes written so far.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patched: bool = False) -> None:
         self._path = path
         self._temporary = path.with_name(path.name + TEMPORARY)
         self._hash = hashlib.sha256()
-        self._overwritten = False
+        self._patched = patched
         self._published = False
         self.size = 0
         try:
@@ -65,20 +69,19 @@ class DurableFile:
             StoreWriteError: the disk is full or the write failed.
         """
         self._write_at(memoryview(data).cast("B"), self.size)
-        self._hash.update(data)
+        if not self._patched:
+            self._hash.update(data)
         self.size += memoryview(data).nbytes
 
     def overwrite(self, offset: int, data: bytes) -> None:
-        """Replace bytes written before, for a header whose counts are known only at the end.
-
-        The checksum is then taken from the file as it stands, in one more reading.
-        """
+        """Replace bytes written before, for a header whose counts are known only at the end."""
+        if not self._patched:
+            raise ValueError(f"{self._path} was not opened to be patched.")
         self._write_at(memoryview(data), offset)
-        self._overwritten = True
 
     def sha256(self) -> str:
         """Checksum of the content so far, in hexadecimal."""
-        if not self._overwritten:
+        if not self._patched:
             return self._hash.hexdigest()
         whole = hashlib.sha256()
         offset = 0

@@ -163,7 +163,7 @@ class FaissStore(VectorStore):
                     f"revision {revision} is older and was not committed."
                 )
             plain = shard_name(day, revision)
-            with DurableFile(self._folder / SHARD_FOLDER / plain) as file:
+            with DurableFile(self._folder / SHARD_FOLDER / plain, patched=True) as file:
                 rows = write_shard(
                     file, blocks, day=day, revision=revision, dimension=self.dimension
                 )

@@ -1,7 +1,7 @@
 """Making one ranking of several.
 
-`reciprocal_rank` joins rankings whose scores cannot be compared. `fuse_days` joins similarities
-of days from the three indices, whose scores can.
+`reciprocal_rank` joins rankings whose scores cannot be compared. `weighted_mean` joins scores that
+run over the same range. `fuse_days` joins similarities of days from the three indices.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -76,6 +76,30 @@ def reciprocal_rank(
                 scores[item] = scores.get(item, 0.0) + weight / (constant + rank)
     ordered = sorted(scores, key=lambda item: -scores[item])
     return [Fused(item, scores[item], MappingProxyType(ranks[item])) for item in ordered]
+
+
+def weighted_mean(
+    scores: Mapping[str, Mapping[Item, float]], weights: Mapping[str, float]
+) -> dict[Item, float]:
+    """A convex combination of scores; an item that a scoring does not name scores 0 there.
+
+    On joining words and meaning this way rather than by ranks: Bruch, Gai and Ingber, "An Analysis
+    of Fusion Functions for Hybrid Retrieval", ACM Transactions on Information Systems 42(1), 2023.
+
+    Args:
+        scores: score of each item, by name of the scoring.
+        weights: by name of the scoring, not negative, not all 0.
+
+    Returns:
+        Every item, in the order in which the scorings first name them.
+    """
+    total = sum(weights[name] for name in scores)
+    mean: dict[Item, float] = {}
+    for name, scored in scores.items():
+        share = weights[name] / total
+        for item, score in scored.items():
+            mean[item] = mean.get(item, 0.0) + share * score
+    return mean
 
 
 def fuse_days(

@@ -24,6 +24,7 @@ from index.store import ModelIdentity, Shard
 
 FORMAT = 1
 CURRENT = "CURRENT"
+_STALE_READS = 5
 _MANIFEST_NAME = re.compile(r"^manifest-(\d{8,})\.json$")
 
 
@@ -119,6 +120,15 @@ def read_manifest(folder: Path, index: str) -> Manifest:
         StoreCorruptError: manifest or `CURRENT` is damaged or missing.
     """
     generation, digest = read_current(folder, index)
+    for _ in range(_STALE_READS):
+        try:
+            return read_generation(folder, index, generation, digest)
+        except StoreCorruptError:
+            # Two commits since `CURRENT` was read have removed what it named.
+            newer = read_current(folder, index)
+            if newer == (generation, digest):
+                raise
+            generation, digest = newer
     return read_generation(folder, index, generation, digest)
 
 

@@ -116,6 +116,18 @@ class RowFactsTable:
             ).fetchall()
         return [_stored(record) for record in records]
 
+    def labels(self, index: str, day: date, revision: int, kind: str) -> list[tuple[int, str, int]]:
+        """Row, label and weight of the rows of one kind, in row order; their checksum is not read.
+
+        It covers the detail too, which may be a hundred times as large.
+        """
+        with self._file.reading() as connection:
+            return connection.execute(
+                "SELECT row, label, weight FROM row_facts WHERE index_name = ? AND day = ? "
+                "AND revision = ? AND kind = ? ORDER BY row",
+                (index, day.isoformat(), revision, kind),
+            ).fetchall()
+
     def events(self, event_id: str) -> list[StoredRow]:
         """Event rows by identifier, of any revision."""
         with self._file.reading() as connection:
@@ -135,11 +147,14 @@ class RowFactsTable:
                 _SELECT + r"WHERE index_name = ? AND detail LIKE ? ESCAPE '\'",
                 (index, term.pattern),
             ).fetchall()
-        ids = [
-            row_id(row.day, row.revision, row.row)
-            for row in map(_stored, records)
-            if revisions.get(row.day) == row.revision and term.matches(row.detail)
-        ]
+        # Many rows may match, so only what the condition needs is taken apart.
+        held = {day.isoformat(): row_id(day, number, 0) for day, number in revisions.items()}
+        numbers = {day.isoformat(): number for day, number in revisions.items()}
+        ids = []
+        for record in records:
+            _, day, revision, row, *_, detail, _ = _checked(record)
+            if numbers.get(day) == revision and term.matches(json.loads(detail)):
+                ids.append(held[day] + row)
         return np.sort(np.array(ids, dtype=np.int64))
 
     def counts(self) -> dict[tuple[str, date, int], int]:
@@ -157,7 +172,7 @@ class RowFactsTable:
         faults: list[tuple[str, str]] = []
         for record in self._scan():
             try:
-                _stored(record)
+                _checked(record)
             except CatalogueCorruptError as error:
                 faults.append((f"{record[0]} {record[1]} row {record[3]}", str(error)))
                 if len(faults) == _MAX_CHECK_FAULTS:
@@ -175,37 +190,37 @@ def _records(
     text = day.isoformat()
     records = []
     for row, fact in enumerate(facts, first_row):
-        detail = _detail_json(fact.detail, f"index {index} of {day}, row {row}")
-        values = (
-            index,
-            text,
-            revision,
-            row,
-            fact.kind,
-            fact.label,
-            int(fact.weight),
-            int(fact.first_ns),
-            int(fact.last_ns),
-            detail,
-        )
         try:
+            values = (
+                index,
+                text,
+                revision,
+                row,
+                fact.kind,
+                fact.label,
+                int(fact.weight),
+                int(fact.first_ns),
+                int(fact.last_ns),
+                _detail_json(fact.detail),
+            )
             records.append((*values, _checksum(values)))
         except UnicodeEncodeError as error:
             raise CatalogueError(
                 f"index {index} of {day}, row {row}: kind or label is no text ({error})."
             ) from error
+        except (TypeError, ValueError, RecursionError) as error:
+            raise CatalogueError(
+                f"index {index} of {day}, row {row}: its detail is no JSON ({error})."
+            ) from error
     return records
 
 
-def _detail_json(detail: Mapping[str, Any], whose: str) -> str:
+def _detail_json(detail: Mapping[str, Any]) -> str:
     try:
-        try:
-            return _encode(detail)
-        except ValueError:
-            # JSON has no NaN and no infinity; a detector may well send them.
-            return _encode(_finite(detail))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise CatalogueError(f"{whose}: its detail is no JSON ({error}).") from error
+        return _encode(detail)
+    except ValueError:
+        # JSON has no NaN and no infinity; a detector may well send them.
+        return _encode(_finite(detail))
 
 
 def _finite(value: Any) -> Any:
@@ -223,17 +238,21 @@ def _checksum(values: tuple[Any, ...]) -> int:
     return zlib.crc32("\0%s\0%s\0%s\0%s\0%s\0%s\0%s\0%s\0%s\0%s".__mod__(values).encode())
 
 
-def _stored(record: tuple[Any, ...]) -> StoredRow:
-    *values, crc = record
-    index, day, revision, row, kind, label, weight, first_ns, last_ns, detail = values
-    if _checksum(tuple(values)) != crc:
+def _checked(record: tuple[Any, ...]) -> tuple[Any, ...]:
+    if _checksum(record[:-1]) != record[-1]:
+        index, day, _, row, *_ = record
         raise CatalogueCorruptError(
             f"the facts of row {row} of {day} in index {index} fail their checksum; "
             "run `dayfold repair`."
         )
+    return record
+
+
+def _stored(record: tuple[Any, ...]) -> StoredRow:
+    index, day, revision, row, kind, label, weight, first_ns, last_ns, detail, _ = _checked(record)
     return StoredRow(
         index,
-        date.fromisoformat(day),
+        as_day(day),
         revision,
         row,
         kind,

@@ -13,7 +13,7 @@ import typer
 
 import consumer
 from consumer import logs
-from consumer.commands import days, questions, serving, upkeep
+from consumer.commands import backfill, care, days, questions, serving, upkeep
 from consumer.errors import ConfigurationError, DayfoldError, UnreachableError, UsageError
 from consumer.settings import LogSettings
 from embed.errors import EmbedError
@@ -31,6 +31,8 @@ serving.register(app)
 days.register(app)
 questions.register(app)
 upkeep.register(app)
+care.register(app)
+backfill.register(app)
 
 
 def _version(asked: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -69,9 +70,19 @@ def days(config: ConfigOption = None, json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def show(date: DayArgument, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Show one day: counts, indices, coverage."""
+def show(
+    date: DayArgument,
+    event: Annotated[
+        str | None, typer.Option(help="Show this event of the day out of the journal instead.")
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one day: counts, indices, coverage; or one of its events with all its fields."""
     settings = open_settings(config)
+    if event is not None:
+        _show_event(settings, date, event, json)
+        return
     chunk = _chunk(settings, date).to_json()
     if json:
         print_json(chunk)
@@ -79,6 +90,20 @@ def show(date: DayArgument, config: ConfigOption = None, json: JsonOption = Fals
         rendering.day(console(), chunk)
     if chunk["state"] == "degraded":
         raise typer.Exit(1)
+
+
+def _show_event(settings: Settings, date: str, event_id: str, as_json: bool) -> None:
+    from consumer.event_view import find_events
+
+    day = parse_day(date)
+    found = find_events(settings.data.dir / "journal", day, event_id)
+    if not found:
+        raise UsageError(f"event {event_id!r}: the journal of {day} does not have it")
+    if as_json:
+        print_json({"day": day.isoformat(), "events": found})
+    else:
+        for view in found:
+            rendering.event(console(), view)
 
 
 def close(date: DayArgument, config: ConfigOption = None, json: JsonOption = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +19,7 @@ STATE_COLOURS = {
     "failed": "red",
 }
 INDEX_NAMES = ("timeseries", "semantic", "attack")
+MOST_VERDICTS = 3
 
 
 def _state(name: str) -> Text:
@@ -95,6 +96,38 @@ def day(console: Console, chunk: Mapping[str, Any]) -> None:
             console.print(Padding(Text(f"covered: {counts}", style="dim"), (0, 0, 0, 12)))
 
 
+def event(console: Console, view: Mapping[str, Any]) -> None:
+    """One event: a line per field, then the fields that this release does not know."""
+    clock = "its own time" if view["time_is_its_own"] else "the time of its arrival"
+    console.print(
+        Text.assemble(
+            (view["event_id"], "bold"),
+            f"  of {view['node'] or 'an unnamed node'}  {view['time']} ({clock})  "
+            f"{view['bytes']:,} bytes",
+        )
+    )
+    for path, value in _leaves(view["event"], ""):
+        console.print(Text.assemble((f"  {path}", "dim"), f"  {value}"))
+    for field in view["unknown"]:
+        where = f"{field['path']}." if field["path"] else ""
+        told = f"  {field['value']}"
+        if "as_float" in field:
+            told += f"  (as a float {field['as_float']})"
+        name = f"  {where}{field['number']} ({field['wire_type']}, unknown)"
+        console.print(Text.assemble((name, "yellow"), told))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+        for place, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}[{place}]")
+    else:
+        yield path, value
+
+
 def similar(console: Console, answer: Mapping[str, Any]) -> None:
     """Days like a day, and why."""
     if not answer["results"]:
@@ -130,6 +163,17 @@ def search(console: Console, answer: Mapping[str, Any]) -> None:
             head.append(f"  {sources} to {targets}", style="dim")
         console.print(head)
         console.print(Padding(Text(result["text"]), (0, 0, 0, 7)))
+        if others := _other_verdicts(result.get("verdicts", {})):
+            console.print(Padding(Text(others, style="dim"), (0, 0, 0, 7)))
+
+
+def _other_verdicts(verdicts: Mapping[str, int]) -> str:
+    """All verdicts on a behaviour with their counts, when there is more than one."""
+    if len(verdicts) < 2:
+        return ""
+    told = [f"{events:,} {verdict or 'no verdict'}" for verdict, events in verdicts.items()]
+    more = len(told) - MOST_VERDICTS
+    return "; ".join(told[:MOST_VERDICTS]) + (f"; {more} more" if more > 0 else "")
 
 
 def neighbours(console: Console, answer: Mapping[str, Any]) -> None:
@@ -176,7 +220,7 @@ def verify(console: Console, answer: Mapping[str, Any]) -> None:
         return
     table = Table(title="Faults", title_justify="left")
     for heading in ("what", "where", "detail", "repair"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for fault in answer["faults"]:
         table.add_row(fault["what"], fault["where"], fault["detail"], fault["repair"])
     console.print(table)
@@ -200,7 +244,7 @@ def status(console: Console, picture: Mapping[str, Any], reasons: Sequence[str])
     console.print(
         f"events: {intake['received']:,} received, {intake['journaled']:,} journaled, "
         f"{picture['journal']['durable']:,} durable, {intake['duplicates']:,} duplicates, "
-        f"{intake['quarantined']:,} quarantined"
+        f"{intake['quarantined']:,} quarantined{_filtered(intake)}"
     )
     table = Table(title="Detectors", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("detector", "address", "link", "received", "lost", "dropped here", "epochs"):
@@ -217,7 +261,34 @@ def status(console: Console, picture: Mapping[str, Any], reasons: Sequence[str])
             str(losses["epochs"]),
         )
     console.print(table)
+    for link in picture["detectors"]:
+        if found := link.get("found"):
+            console.print(f"{link['detector']}: {_found(found)}")
     if picture["quarantine"]["reasons"]:
         waiting = ", ".join(f"{n:,} {why}" for why, n in picture["quarantine"]["reasons"].items())
         console.print(f"quarantine: {waiting}")
     days(console, picture["days"])
+
+
+def _found(found: Mapping[str, Any]) -> str:
+    """What the profile says of a detector, and what its messages showed."""
+    parts = [
+        f"{what} {found[what]} ({_counts(found[f'{what}s']) or 'nothing yet'})"
+        for what in ("scheme", "clock")
+    ]
+    if found["filter"] != "all":
+        parts.append(f"filter {found['filter']} ({found['filtered']:,} dropped)")
+    if found["ip_byte_order"] != "network":
+        parts.append(f"addresses {found['ip_byte_order']}")
+    if found["identity"] != "node-id-time":
+        parts.append(f"identity {found['identity']}")
+    return ", ".join(parts)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+
+
+def _filtered(intake: Mapping[str, Any]) -> str:
+    count = intake.get("filtered", 0)
+    return f", {count:,} filtered" if count else ""

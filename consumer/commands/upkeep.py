@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from consumer.clock import SystemClock
-from consumer.commands import rendering
+from consumer.commands import figures, rendering
 from consumer.commands.common import ConfigOption, JsonOption, console, open_settings, print_json
 from consumer.errors import UnreachableError, UsageError
 from consumer.offline import service_is_live
@@ -191,6 +191,27 @@ def models_verify(config: ConfigOption = None, json: JsonOption = False) -> None
         for facts in answer:
             console().print(f"{facts['name']}: {facts['state']}")
     if any(facts["state"] != "ready" for facts in answer):
+        raise typer.Exit(1)
+
+
+@models.command("evaluate")
+def models_evaluate(
+    name: Annotated[
+        str | None, typer.Argument(help="One model or index (default: all three).")
+    ] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure the encoders and the search on the shipped flows; takes minutes."""
+    # Encoders are loaded only for who asks.
+    from consumer.evaluation.choice import evaluate
+
+    answer = evaluate(name, open_settings(config).models.cache_dir)
+    if json:
+        print_json(answer)
+    else:
+        figures.show(console(), answer)
+    if any("error" in found for found in answer.values()):
         raise typer.Exit(1)
 
 

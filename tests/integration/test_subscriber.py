@@ -174,7 +174,7 @@ def test_an_endpoint_taken_away_stays_connected_for_the_grace_time() -> None:
             wait_connected(subscriber, connected=False)
             assert publisher.socket.poll(int(WAIT_S) * 1000)
             assert publisher.socket.recv() == b"\0"
-            assert subscriber.facts() == []
+            wait_until("the record is retired", lambda: subscriber.facts() == [])
             assert [facts.retired for facts in subscriber.facts(retired=True)] == [True]
 
 

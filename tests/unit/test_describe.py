@@ -6,7 +6,7 @@ import pytest
 from embed.addresses import host_kind
 from embed.behaviour import behaviours
 from embed.company import ALONE, BUCKET_NS, STEPS, CompanyBook
-from embed.describe import describe
+from embed.describe import describe, verdict_of, without_verdict
 from embed.services import service_of
 from embed.wording import category_words, plain
 from tests.embed_samples import Timed, batches, event, sample, span
@@ -27,8 +27,8 @@ def text(**changes: Any) -> str:
 def test_a_session_reads_as_an_analyst_would_write_it() -> None:
     assert text(at_s=14 * 3600) == (
         "SSH (secure shell remote login) over TCP between internal hosts. "
-        "Sends some and receives some data, dozens of packets, within a minute. "
-        "Benign, low score, in the afternoon."
+        "Sends some and receives some data, dozens of packets, lasting seconds, in the afternoon. "
+        "The detector says benign, low score."
     )
 
 
@@ -54,8 +54,12 @@ def test_no_address_is_in_any_sentence() -> None:
         ("192.168.1.4", "8.8.8.8", "Outbound SSH"),
         ("192.168.1.4", "8.8.8.8", "to an external host"),
         ("1.1.1.1", "192.168.1.4", "Inbound SSH"),
-        ("192.168.1.4", "192.168.1.255", "to everyone on the network (broadcast)"),
-        ("192.168.1.4", "239.255.255.250", "to a multicast group"),
+        ("192.168.1.4", "192.168.1.255", "to everyone on the network (broadcast traffic)"),
+        (
+            "192.168.1.4",
+            "239.255.255.250",
+            "to a group of hosts (multicast traffic to a group address)",
+        ),
         ("fe80::1", "2001:4860::1", "Outbound SSH"),
         ("", "what", "from an unknown host to an unknown host"),
     ],
@@ -117,12 +121,15 @@ def test_an_answer_is_told_from_a_request() -> None:
                 "network_total_forward_bytes": 0,
                 "network_total_backward_bytes": 0,
             },
-            "No data, dozens of packets, within a minute, refused with a reset",
+            "Carries no data (empty), dozens of packets, lasting seconds, refused with a reset",
         ),
         ({"network_fin_flag_count": 0}, "never closed"),
-        ({"network_flow_duration_microseconds": 3_000}, "in under a second"),
-        ({"network_flow_duration_microseconds": 3_000_000_000}, "over a long time"),
-        ({"network_total_backward_bytes": 5_000_000_000}, "receives a huge volume of data"),
+        ({"network_flow_duration_microseconds": 3_000}, "brief (under a second)"),
+        (
+            {"network_flow_duration_microseconds": 3_000_000_000},
+            "very long (stays open for tens of minutes or more)",
+        ),
+        ({"network_total_backward_bytes": 5_000_000_000}, "receives gigabytes of data"),
         ({"network_total_backward_bytes": 0}, "sends some and receives no data"),
     ],
 )
@@ -133,15 +140,19 @@ def test_volume_duration_and_flags_are_told_in_words(changes: dict[str, Any], wo
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"final_classification": "MALICIOUS"}, "Malicious, low score"),
+        ({"final_classification": "MALICIOUS"}, "The detector says malicious, low score"),
         ({"overall_threat_score": 0.5}, "moderate score"),
         ({"overall_threat_score": 0.95}, "high score"),
-        ({"final_classification": ""}, "Not judged"),
+        ({"final_classification": ""}, "The detector says low score"),
         ({"threat_category": "DDOS"}, "category DDoS"),
         ({"threat_category": "LATERAL_MOVEMENT"}, "category lateral movement"),
         (
             {"fast_detector_triggered": True, "fast_detector_reason": "SYN_FLOOD rate=15.2/s"},
             "fast detector fired: syn flood rate s",
+        ),
+        (
+            {"fast_detector_triggered": True, "fast_detector_reason": "STAT_ANOMALY"},
+            "fast detector fired: statistical anomaly",
         ),
     ],
 )
@@ -178,14 +189,32 @@ def test_the_sentinel_and_nan_say_nothing() -> None:
 
 
 def test_the_time_of_day_is_that_of_the_day_in_its_own_zone() -> None:
-    hours = [text(at_s=hour * 3600 + 1800).rsplit(", ", 1)[1] for hour in (2, 8, 14, 20)]
+    told = [without_verdict(text(at_s=hour * 3600 + 1800)) for hour in (2, 8, 14, 20)]
+    hours = [one.rsplit(", ", 1)[1] for one in told]
     assert hours == ["at night.", "in the morning.", "in the afternoon.", "in the evening."]
+
+
+def test_what_happened_and_what_the_detector_says_can_be_told_apart() -> None:
+    calm, alarmed = text(), text(final_classification="MALICIOUS", overall_threat_score=0.95)
+    assert calm != alarmed
+    assert without_verdict(calm) == without_verdict(alarmed)
+    assert verdict_of(alarmed) == "malicious, high score"
+    assert calm == f"{without_verdict(calm)} The detector says {verdict_of(calm)}."
+
+
+def test_without_any_verdict_the_behaviour_is_the_whole_description() -> None:
+    blank = text(final_classification="", threat_category="", overall_threat_score=float("nan"))
+    assert blank == without_verdict(text())
+    assert without_verdict(blank) == blank
+    assert verdict_of(blank) == ""
 
 
 def test_an_event_without_network_details_is_described_by_its_verdict() -> None:
     at_ns, message = event(final_classification="MALICIOUS")
     message.ClearField("network_features")
-    assert texts((at_ns, message))[0].startswith("Event without network details. Malicious")
+    assert texts((at_ns, message))[0] == (
+        "Event without network details. At night. The detector says malicious, low score."
+    )
 
 
 def test_free_text_loses_numbers_and_addresses_and_nothing_else() -> None:
@@ -250,6 +279,24 @@ def test_ordinary_use_is_not_taken_for_an_attack() -> None:
         assert not [
             line for line in texts(*events) if re.search("guessing|scan|flood|sweep|exfil", line)
         ]
+
+
+def test_much_data_from_a_port_without_a_name_reads_like_a_leak() -> None:
+    large = {"network_total_backward_bytes": 5_000_000}
+    assert text(network_destination_port=444, **large).startswith(
+        "Large download from an unusual port, like a data leak. TCP to an unusual low port"
+    )
+    assert text(network_destination_port=443, **large).startswith("Large download. HTTPS")
+
+
+def test_many_requests_in_one_session_are_an_attack_on_a_form_only_on_the_way_in() -> None:
+    busy = {
+        "network_destination_port": 80,
+        "network_forward_psh_flags": 100,
+        "network_flow_duration_microseconds": 30_000_000,
+    }
+    assert "attack on a web form" in text(**busy)
+    assert "attack" not in text(network_destination_ip="8.8.8.8", **busy)
 
 
 def test_bulk_and_quiet_connections_out_of_the_network_are_told() -> None:

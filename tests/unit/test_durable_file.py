@@ -51,7 +51,7 @@ def test_an_error_inside_leaves_the_old_file_and_nothing_else(tmp_path: Path) ->
 
 
 def test_the_checksum_is_of_what_the_file_holds_even_after_overwriting(tmp_path: Path) -> None:
-    with DurableFile(tmp_path / "a") as file:
+    with DurableFile(tmp_path / "a", patched=True) as file:
         file.write(b"0000")
         file.write(memoryview(b"body" * 1_000_000))
         assert file.size == 4_000_004
@@ -82,3 +82,10 @@ def test_a_folder_that_is_not_there_is_an_error_that_names_it(tmp_path: Path) ->
         DurableFile(tmp_path / "gone" / "a")
     with pytest.raises(StoreWriteError, match="gone"):
         sync_folder(tmp_path / "gone")
+
+
+def test_only_a_file_opened_for_it_can_be_overwritten(tmp_path: Path) -> None:
+    with DurableFile(tmp_path / "a") as file:
+        file.write(b"0000")
+        with pytest.raises(ValueError, match="not opened to be patched"):
+            file.overwrite(0, b"1")

@@ -19,7 +19,7 @@ def write(folder: Path, rows: Vectors, revision: int = 2) -> Shard:
     (folder / SHARD_FOLDER).mkdir(exist_ok=True)
     name = shard_name(TUESDAY, revision)
     dimension = rows.shape[1]
-    with DurableFile(folder / SHARD_FOLDER / name) as file:
+    with DurableFile(folder / SHARD_FOLDER / name, patched=True) as file:
         count = write_shard(
             file, [rows[:2], rows[2:]], day=TUESDAY, revision=revision, dimension=dimension
         )

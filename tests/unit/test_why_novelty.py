@@ -49,9 +49,10 @@ def test_alike_days_say_in_what_they_are_alike() -> None:
 
 
 def test_shared_behaviours_are_quoted_with_their_counts() -> None:
-    texts = {"top_flagged": [{"text": "A port scan. Benign, at night.", "count": 7}], "top": []}
+    text = "A port scan, at night. The detector says benign."
+    texts = {"top_flagged": [{"text": text, "count": 7}], "top": []}
     day = {"semantic": row("semantic", texts)}
-    assert explain(day, day) == ["both raised alarms for: A port scan (7 and 7 events)"]
+    assert explain(day, day) == ["both raised alarms for: A port scan, at night (7 and 7 events)"]
 
 
 def test_there_is_always_a_reason() -> None:

@@ -1,0 +1,87 @@
+"""The tables of `models evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_METHODS = {
+    "chance": "by lot",
+    "words": "words (BM25)",
+    "meaning": "meaning (cosine)",
+    "ranks": "both, by reciprocal rank",
+    "weighted": "both, weighted: what search does",
+}
+_LANGUAGES = {"en": "English", "es": "Spanish"}
+
+
+def show(console: Console, answer: Mapping[str, Any]) -> None:
+    """Tables for a person; `--json` has every figure."""
+    for index, figures in answer.items():
+        if "error" in figures:
+            console.print(f"{index}: {figures['error']}", style="red")
+        else:
+            _TABLES[index](console, figures)
+
+
+def _semantic(console: Console, figures: Mapping[str, Any]) -> None:
+    table = Table(title="Search in words", title_justify="left")
+    for heading in ("questions", "verdicts", "query", "ranking"):
+        table.add_column(heading)
+    for heading in ("recall@5", "precision@5", "MRR"):
+        table.add_column(heading, justify="right")
+    for one in figures["figures"]:
+        if one["part"] == "all":
+            table.add_row(
+                f"{one['questions']} {_LANGUAGES[one['language']]}",
+                one["verdicts"],
+                one["wording"],
+                _METHODS[one["method"]],
+                *(f"{one[name]:.3f}" for name in ("recall_at_5", "precision_at_5", "mrr")),
+            )
+    console.print(table)
+    if figures["int8"] is not None:
+        for precision in ("fp32", "int8"):
+            found = figures["int8"][precision]
+            recalls = ", ".join(
+                f"{_LANGUAGES[one['language']]} {one['recall_at_5']:.3f}"
+                for one in found["figures"]
+            )
+            console.print(
+                f"{precision}: {found['texts_per_second']:.0f} texts/s, recall@5 {recalls}"
+            )
+
+
+def _attack(console: Console, figures: Mapping[str, Any]) -> None:
+    table = Table(title="Attack encoder, 5 nearest neighbours", title_justify="left")
+    for heading in ("split", "encoder", "ports"):
+        table.add_column(heading)
+    for heading in ("macro-F1", "accuracy", "recall@10"):
+        table.add_column(heading, justify="right")
+    for split, encoders in figures["splits"].items():
+        for encoder, views in encoders.items():
+            for ports, found in views.items():
+                table.add_row(
+                    split,
+                    encoder,
+                    ports.replace("_", " "),
+                    *(f"{found[name]:.3f}" for name in ("macro_f1", "accuracy", "recall_at_10")),
+                )
+    console.print(table)
+
+
+def _timeseries(console: Console, figures: Mapping[str, Any]) -> None:
+    table = Table(title="Time-series encoder, nearest neighbour", title_justify="left")
+    for heading in ("problem", "ours", "z-normalised"):
+        table.add_column(heading)
+    rows = {f"planted behaviours, {figures['planted']['days']} days": figures["planted"]}
+    rows.update(figures["problems"] or {})
+    for name, found in rows.items():
+        table.add_row(name, f"{found['ours']:.3f}", f"{found['z_normalised']:.3f}")
+    console.print(table)
+
+
+_TABLES = {"semantic": _semantic, "attack": _attack, "timeseries": _timeseries}
