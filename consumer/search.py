@@ -166,6 +166,7 @@ def _result(
         **{name: _added(details, name) for name in _COUNTED},
         **{name: sum(detail.get(name, 0) for detail in details) for name in _SUMMED},
         "flagged": any(detail.get("flagged") for detail in details),
+        "behaviour": without_verdict(text),
         "verdicts": dict(verdicts.most_common()),
         "score": round(told.ranked.score, 6),
         "cosine": round(cosine, 6),

@@ -162,18 +162,24 @@ def search(console: Console, answer: Mapping[str, Any]) -> None:
         if sources and targets:
             head.append(f"  {sources} to {targets}", style="dim")
         console.print(head)
-        console.print(Padding(Text(result["text"]), (0, 0, 0, 7)))
-        if others := _other_verdicts(result.get("verdicts", {})):
-            console.print(Padding(Text(others, style="dim"), (0, 0, 0, 7)))
+        verdicts = _several_verdicts(result["verdicts"])
+        text = result["behaviour"] if verdicts else result["text"]
+        console.print(Padding(Text(text), (0, 0, 0, 7)))
+        if verdicts:
+            console.print(Padding(Text(verdicts, style="dim"), (0, 0, 0, 7)))
 
 
-def _other_verdicts(verdicts: Mapping[str, int]) -> str:
+def _several_verdicts(verdicts: Mapping[str, int]) -> str:
     """All verdicts on a behaviour with their counts, when there is more than one."""
     if len(verdicts) < 2:
         return ""
     told = [f"{events:,} {verdict or 'no verdict'}" for verdict, events in verdicts.items()]
     more = len(told) - MOST_VERDICTS
-    return "; ".join(told[:MOST_VERDICTS]) + (f"; {more} more" if more > 0 else "")
+    return (
+        "The detector said: "
+        + "; ".join(told[:MOST_VERDICTS])
+        + (f"; {more} more" if more > 0 else "")
+    )
 
 
 def neighbours(console: Console, answer: Mapping[str, Any]) -> None:
