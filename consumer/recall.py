@@ -180,7 +180,7 @@ class Recall:
         if store is not None:
             embedder = self._semantic_embedder(store)
             wanted = Wanted(k, first, last, where)
-            results = self._descriptions.find(store, embedder, text, wanted)
+            results = self._descriptions.find(store, embedder.embed_text, text, wanted)
         return {"query": text, "results": results}
 
     def neighbours(self, event_id: str, *, k: int = 10) -> dict[str, Any]:

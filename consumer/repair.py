@@ -135,6 +135,8 @@ class _Repair:
                 changed = changed | {day}
             detail = f"the catalogue had revision {chunk.revision}, the journal has {sealed}"
             self._account.mended("revision", str(day), detail)
+        elif chunk is None and journal.unsealed(day):
+            catalogue.note_chunk(day, journal.counts(day))
         was_closed = bool(sealed_revisions(self._journal_root / day.isoformat())) or (
             chunk is not None and chunk.revision > 0
         )

@@ -2,14 +2,14 @@
 
 A query is compared with every description twice: by meaning (cosine of the embeddings) and by
 words (BM25 as a share of what the query could score). The score is their mean with weights 2 and
-1, which answered the questions of `consumer/evaluation` better than either alone and better than
-joining ranks; `docs/search.md` has the figures.
+1, which answered the English questions of `consumer/evaluation` better than either alone and than
+joining ranks; `docs/search.md` has all figures.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
@@ -20,12 +20,13 @@ import numpy as np
 from consumer.glossary import in_words_of_descriptions
 from consumer.texts import Descriptions, Flags, Told
 from embed.describe import verdict_of, without_verdict
-from embed.semantic import EVENT_IDS, SemanticEmbedder
+from embed.semantic import EVENT_IDS
 from embed.top_counts import SHOW
 from index.catalogue import Catalogue
 from index.chunks import RowKey, StoredRow, rfc3339
 from index.errors import RowsReplacedError
 from index.fusion import weighted_mean
+from index.lexical import terms
 from index.store import RowIds, Vectors, VectorStore, row_id, split_row_id
 
 WEIGHTS: Mapping[str, float] = {"meaning": 2.0, "words": 1.0}
@@ -34,6 +35,9 @@ DEPTH = 200
 _ATTEMPTS = 3
 _COUNTED = ("source_ips", "destination_ips", "destination_ports", "categories", "tags")
 _SUMMED = ("bytes", "packets")
+
+# A text to a vector, float32 (d,) of length 1.
+Embed = Callable[[str], Vectors]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +69,22 @@ class DescriptionSearch:
         self._descriptions: Descriptions | None = None
 
     def find(
-        self, store: VectorStore, embedder: SemanticEmbedder, query: str, wanted: Wanted
+        self, store: VectorStore, embed: Embed, query: str, wanted: Wanted
     ) -> list[dict[str, Any]]:
         """The results, best first, as `dayfold search --json` prints them.
+
+        Args:
+            store: the semantic index.
+            embed: the encoder that made its rows.
+            query: what is looked for, English or Spanish.
+            wanted: what the results are limited to.
 
         Raises:
             StoreError: the index or the catalogue cannot be trusted.
             RowsReplacedError: days were committed anew each time it was tried.
         """
         understood = in_words_of_descriptions(query)
-        vector = embedder.embed_text(understood)[None, :]
+        vector = embed(understood)[None, :]
         for attempt in range(1, _ATTEMPTS + 1):
             store.refresh()
             descriptions = self._refreshed()
@@ -85,7 +95,13 @@ class DescriptionSearch:
             told = descriptions.tell(descriptions.rank(scores), rows, wanted.k)
             try:
                 return [
-                    _result(one, cosines[one.ranked.text], self._facts(one), descriptions)
+                    _result(
+                        one,
+                        cosines[one.ranked.text],
+                        _shown_first(
+                            self._facts(one), descriptions.texts[one.ranked.text], understood
+                        ),
+                    )
                     for one in told
                 ]
             except RowsReplacedError:
@@ -148,13 +164,17 @@ def _scores(
     return cosines, weighted_mean({"meaning": cosines, "words": words}, WEIGHTS)
 
 
-def _result(
-    told: Told, cosine: float, facts: Sequence[StoredRow], descriptions: Descriptions
-) -> dict[str, Any]:
+def _shown_first(facts: Sequence[StoredRow], best: str, query: str) -> list[StoredRow]:
+    """The rows of a behaviour, first the one whose text is to be shown for all.
+
+    That is the most frequent one, unless the query speaks of the verdict in the best text.
+    """
+    asked_for = not set(terms(query)).isdisjoint(terms(verdict_of(best)))
+    return sorted(facts, key=lambda row: (asked_for and row.label != best, -row.weight, row.row))
+
+
+def _result(told: Told, cosine: float, facts: Sequence[StoredRow]) -> dict[str, Any]:
     """One behaviour of one day: its rows, which differ in the verdict alone, as one."""
-    text = descriptions.texts[told.ranked.text]
-    # The row whose text is shown comes first, so its events do too.
-    facts = sorted(facts, key=lambda row: (row.label != text, row.row))
     verdicts: Counter[str] = Counter()
     for row in facts:
         verdicts[verdict_of(row.label)] += row.weight
@@ -166,12 +186,12 @@ def _result(
         **{name: _added(details, name) for name in _COUNTED},
         **{name: sum(detail.get(name, 0) for detail in details) for name in _SUMMED},
         "flagged": any(detail.get("flagged") for detail in details),
-        "behaviour": without_verdict(text),
+        "behaviour": without_verdict(facts[0].label),
         "verdicts": dict(verdicts.most_common()),
         "score": round(told.ranked.score, 6),
         "cosine": round(cosine, 6),
         "day": told.day.isoformat(),
-        "text": text,
+        "text": facts[0].label,
         "events": told.events,
         "first": rfc3339(min(row.first_ns for row in facts)),
         "last": rfc3339(max(row.last_ns for row in facts)),

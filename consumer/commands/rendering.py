@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,6 @@ STATE_COLOURS = {
     "failed": "red",
 }
 INDEX_NAMES = ("timeseries", "semantic", "attack")
-MOST_VERDICTS = 3
 
 
 def _state(name: str) -> Text:
@@ -162,24 +162,20 @@ def search(console: Console, answer: Mapping[str, Any]) -> None:
         if sources and targets:
             head.append(f"  {sources} to {targets}", style="dim")
         console.print(head)
-        verdicts = _several_verdicts(result["verdicts"])
-        text = result["behaviour"] if verdicts else result["text"]
-        console.print(Padding(Text(text), (0, 0, 0, 7)))
-        if verdicts:
+        console.print(Padding(Text(result["text"]), (0, 0, 0, 7)))
+        if verdicts := _verdicts(result.get("verdicts", {})):
             console.print(Padding(Text(verdicts, style="dim"), (0, 0, 0, 7)))
 
 
-def _several_verdicts(verdicts: Mapping[str, int]) -> str:
-    """All verdicts on a behaviour with their counts, when there is more than one."""
+def _verdicts(verdicts: Mapping[str, int]) -> str:
+    """How the detector classified the events of a behaviour, if it did not say one thing of all."""
     if len(verdicts) < 2:
         return ""
-    told = [f"{events:,} {verdict or 'no verdict'}" for verdict, events in verdicts.items()]
-    more = len(told) - MOST_VERDICTS
-    return (
-        "The detector said: "
-        + "; ".join(told[:MOST_VERDICTS])
-        + (f"; {more} more" if more > 0 else "")
-    )
+    counts: Counter[str] = Counter()
+    for verdict, events in verdicts.items():
+        counts[verdict.split(",")[0] or "no verdict"] += events
+    told = ", ".join(f"{events:,} {verdict}" for verdict, events in counts.most_common())
+    return f"verdicts: {told}"
 
 
 def neighbours(console: Console, answer: Mapping[str, Any]) -> None:

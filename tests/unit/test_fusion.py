@@ -2,7 +2,7 @@ from datetime import date
 
 import pytest
 
-from index.fusion import fuse_days, reciprocal_rank
+from index.fusion import fuse_days, reciprocal_rank, weighted_mean
 from tests.index_samples import MONDAY, TUESDAY, WEDNESDAY
 
 
@@ -73,3 +73,16 @@ def test_a_negative_weight_is_refused() -> None:
 def test_nothing_fuses_to_nothing() -> None:
     assert fuse_days({"semantic": None, "attack": {}}) == []
     assert reciprocal_rank({}) == []
+
+
+def test_scores_are_joined_by_their_weights() -> None:
+    joined = weighted_mean(
+        {"meaning": {"a": 0.9, "b": 0.6}, "words": {"b": 0.9, "c": 0.3}},
+        {"meaning": 2.0, "words": 1.0},
+    )
+    assert joined == pytest.approx({"a": 0.6, "b": 0.7, "c": 0.1})
+
+
+def test_a_mean_of_scores_stays_in_their_range() -> None:
+    joined = weighted_mean({"one": {"a": 1.0}, "two": {"a": 1.0}}, {"one": 5.0, "two": 0.1})
+    assert joined == pytest.approx({"a": 1.0})
