@@ -74,3 +74,9 @@ def test_what_the_delivery_contract_calls_its_tests_exists() -> None:
     named = set(re.findall(r"`(test_\w+\.py)`", (DOCS / "delivery.md").read_text()))
     assert named
     assert not named - tests
+
+
+def test_every_test_that_the_conformance_page_names_exists() -> None:
+    named = set(re.findall(r"tests/[\w/.]+", (DOCS / "conformance.md").read_text()))
+    assert len(named) > 15
+    assert not [path for path in named if not (DOCS.parent / path).exists()]

@@ -1,0 +1,143 @@
+"""Keys change under a running service: overlap, and messages that wait for their key."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer.keys import key_from_seed
+from consumer.requests import Requests
+from consumer.service import Service
+from consumer.settings import load
+from proto.network_security_pb2 import NetworkSecurityEvent
+from tests.integration.test_detectors_that_differ import DAY, NOON, WAIT_S, Detector, Noon, S
+
+OLD, NEW = bytes(range(32)), bytes(range(32, 64))  # test keys
+
+CONFIG = """\
+[data]
+dir = "data"
+min_free_mb = 16
+[registry]
+kind = "static"
+[api]
+enabled = false
+[day]
+settle_s = 0.5
+[[detector.endpoints]]
+name = "d"
+address = "{address}"
+"""
+KEY = '[[detector.keys]]\nid = "{name}"\nscheme = "chacha20poly1305-v1"\nhex = "{digits}"\n'
+
+
+def event(number: int) -> NetworkSecurityEvent:
+    made = NetworkSecurityEvent(event_id=f"e{number}", originating_node_id="n")
+    made.event_timestamp.FromNanoseconds(NOON - 3600 * S + number)
+    made.network_features.destination_port = 443
+    return made
+
+
+class Site:
+    """A detector, a service, and a settings file that can be changed."""
+
+    def __init__(self, folder: Path, seed: bytes) -> None:
+        self.detector = Detector(key_from_seed("k", seed))
+        self._path = folder / "dayfold.toml"
+        self.set_keys(old=OLD)
+        self.service = Service(load(self._path), clock=Noon(), reload=lambda: load(self._path))
+        self.data_dir = folder / "data"
+        self._thread = threading.Thread(target=self.service.run)
+        self._thread.start()
+
+    def set_keys(self, **seeds: bytes) -> None:
+        text = CONFIG.format(address=self.detector.address)
+        text += "".join(KEY.format(name=n, digits=seed.hex()) for n, seed in seeds.items())
+        self._path.write_text(text)
+
+    def hang_up(self) -> None:
+        self.service._on_reload_signal(1, None)
+
+    def wait_for(self, what: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        end = time.monotonic() + WAIT_S
+        while not reached(picture := self.service.picture()):
+            assert time.monotonic() < end, f"waited in vain for {what}: {picture}"
+            time.sleep(0.05)
+        return picture
+
+    def stop(self) -> None:
+        self.service.ask_to_stop()
+        self._thread.join(WAIT_S)
+        self.detector.stop()
+        assert not self._thread.is_alive()
+
+
+@pytest.fixture
+def ahead_of_its_key(tmp_path: Path) -> Iterator[Site]:
+    """The detector seals with a key that the service does not know yet."""
+    site = Site(tmp_path, NEW)
+    yield site
+    site.stop()
+
+
+def test_messages_wait_for_their_key_and_go_to_their_closed_day(ahead_of_its_key: Site) -> None:
+    site = ahead_of_its_key
+    site.detector.send(event(1), event(2))
+    site.wait_for("quarantine", lambda p: p["quarantine"]["reasons"] == {"unknown_key": 2})
+    # Meanwhile the day is closed without them: one event under the old key makes it a day.
+    other = Detector(key_from_seed("k", OLD))
+    try:
+        site.service._subscriber.set_endpoints(
+            [*_endpoints(site), _endpoint("other", other.address)]
+        )
+        other.send(event(3))
+        site.wait_for("one event", lambda p: p["journal"]["durable"] == 1)
+        Requests(site.data_dir).ask_close(DAY)
+        site.wait_for("revision 1", lambda p: _state(p) == ("committed", 1, 1))
+        site.set_keys(old=OLD, new=NEW)
+        site.hang_up()
+        site.wait_for("the two", lambda p: p["intake"]["retried"] == 2)
+        Requests(site.data_dir).ask_close(DAY)
+        picture = site.wait_for("revision 2", lambda p: _state(p) == ("committed", 2, 3))
+    finally:
+        other.stop()
+    assert picture["quarantine"]["reasons"] == {}
+    assert picture["days"][0]["late"] == 2
+
+
+def _state(picture: dict[str, Any]) -> tuple[str, int, int] | None:
+    if not picture["days"]:
+        return None
+    day = picture["days"][0]
+    return day["state"], day["revision"], day["events"]
+
+
+def _endpoint(name: str, address: str) -> Any:
+    from consumer.endpoints import Endpoint
+
+    return Endpoint(name, address, None)
+
+
+def _endpoints(site: Site) -> list[Any]:
+    return [_endpoint("d", site.detector.address)]
+
+
+def test_a_key_and_its_successor_overlap(tmp_path: Path) -> None:
+    site = Site(tmp_path, OLD)
+    try:
+        site.detector.send(event(1))
+        site.wait_for("the first", lambda p: p["journal"]["durable"] == 1)
+        # The settings move on to the new key; the running detector still seals with the old one.
+        site.set_keys(new=NEW)
+        site.hang_up()
+        site.wait_for("both keys", lambda p: sorted(p["keys"]) == ["new", "old"])
+        site.detector.send(event(2))
+        picture = site.wait_for("the second", lambda p: p["journal"]["durable"] == 2)
+        assert picture["intake"]["quarantined"] == 0
+    finally:
+        site.stop()
