@@ -118,7 +118,7 @@ def _embed(batch: EventBatch, work: Work) -> None:
         began = time.perf_counter()
         try:
             embedder.add(batch)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - one embedder never holds up the others
             work.give_up(name, error)
         work.timed(name, began)
 
@@ -150,7 +150,7 @@ def _commit(job: FoldJob, span: ChunkSpan, name: str, catalogue: Catalogue, work
                 model=model,
             )
         work.outcomes[name] = IndexOutcome(rows=rows)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - one index never holds up the others
         work.give_up(name, error)
     work.timed("commit", began)
 
