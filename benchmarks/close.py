@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from consumer.admission import Admission, Admitted
 from consumer.clock import SystemClock
 from consumer.demo.deployment import SAMPLE
 from consumer.errors import JournalError
-from consumer.executor import ChildProcess, FoldJob
+from consumer.folding.executor import ChildProcess, FoldJob
 from consumer.journal import Journal
 from consumer.replay.flows import FlowRecording
+from consumer.wire.admission import Admission, Admitted
 from index.catalogue import Catalogue
 from proto.network_security_pb2 import NetworkSecurityEvent
 

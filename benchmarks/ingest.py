@@ -22,9 +22,9 @@ import zmq
 
 from benchmarks.publisher import SEED
 from consumer.clock import SystemClock
-from consumer.envelope import Envelope
-from consumer.keys import KeyRing, key_from_hex, key_from_seed
-from consumer.status import read_status
+from consumer.health.status import read_status
+from consumer.wire.envelope import Envelope
+from consumer.wire.keys import KeyRing, key_from_hex, key_from_seed
 
 CONFIG = """\
 [data]

@@ -14,8 +14,8 @@ import time
 import zmq
 
 from benchmarks.events import templates
-from consumer.keys import key_from_hex, key_from_seed
 from consumer.replay.seal import Sealer
+from consumer.wire.keys import key_from_hex, key_from_seed
 
 SEED = bytes(range(32))  # a test key
 SLICE_S = 0.002

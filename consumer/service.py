@@ -20,31 +20,31 @@ from typing import Any
 import structlog
 
 import consumer
-from consumer import systemd
-from consumer.admission import Admission
-from consumer.api_process import ApiProcess
 from consumer.backfill.appending import feed_of
 from consumer.clock import Clock, SystemClock
-from consumer.closing import CloseRule
-from consumer.coordinator import Coordinator
-from consumer.detectors import Discovery
 from consumer.disk import DiskRoom
-from consumer.envelope import Envelope
 from consumer.errors import ConfigurationError, DayfoldError, QuarantineError
-from consumer.executor import ChildProcess, FoldExecutor
-from consumer.forget import Forgetting
-from consumer.intake import Intake
+from consumer.folding.closing import CloseRule
+from consumer.folding.coordinator import Coordinator
+from consumer.folding.executor import ChildProcess, FoldExecutor
+from consumer.folding.requests import Requests
+from consumer.health import systemd
+from consumer.health.status import for_registry, read_losses, write_losses, write_status
 from consumer.journal import DataLock, Journal
-from consumer.keys import KeyRing
-from consumer.quarantine import Quarantine
+from consumer.quarantine.quarantine import Quarantine
+from consumer.reception.detectors import Discovery
+from consumer.reception.intake import Intake
+from consumer.reception.subscriber import Subscriber
 from consumer.registry.base import Registry
 from consumer.registry.choice import open_registry
-from consumer.requests import Requests
-from consumer.retention import Retention
+from consumer.retention.forget import Forgetting
+from consumer.retention.retention import Retention
+from consumer.retention.upkeep import Upkeep
 from consumer.settings import MIB, Settings
-from consumer.status import for_registry, read_losses, write_losses, write_status
-from consumer.subscriber import Subscriber
-from consumer.upkeep import Upkeep
+from consumer.web.api_process import ApiProcess
+from consumer.wire.admission import Admission
+from consumer.wire.envelope import Envelope
+from consumer.wire.keys import KeyRing
 from index.catalogue import Catalogue
 
 log = structlog.get_logger("service")

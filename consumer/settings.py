@@ -23,8 +23,8 @@ from pydantic_settings import (
 )
 
 from consumer.errors import ConfigurationError
-from consumer.profiles import NamedProfiles, Profiles, ProfileSettings
 from consumer.setting_entries import SettingEntry, entries_of
+from consumer.wire.profiles import NamedProfiles, Profiles, ProfileSettings
 
 MIB = 1024 * 1024
 INDEX_NAMES = ("timeseries", "semantic", "attack")

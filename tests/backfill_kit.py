@@ -19,17 +19,17 @@ from zoneinfo import ZoneInfo
 import typer
 from typer.testing import CliRunner
 
-from consumer.admission import Admission, Admitted
 from consumer.backfill.appending import Appender, SpoolFeed
 from consumer.backfill.known import read_day
 from consumer.backfill.spool import FOLDER
 from consumer.clock import Clock, SystemClock
 from consumer.commands import backfill
 from consumer.errors import DayfoldError
-from consumer.identity import identity_digest
+from consumer.health.status import write_status
 from consumer.journal import DataLock, Journal
-from consumer.profiles import Profiles
-from consumer.status import write_status
+from consumer.wire.admission import Admission, Admitted
+from consumer.wire.identity import identity_digest
+from consumer.wire.profiles import Profiles
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 TOP = Path(__file__).resolve().parents[1]

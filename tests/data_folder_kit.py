@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from consumer.admission import Admission, Admitted
+from consumer.care.offline import OfflineDays
 from consumer.clock import ManualClock
-from consumer.executor import FoldExecutor, FoldJob, FoldReport, IndexOutcome
+from consumer.folding.executor import FoldExecutor, FoldJob, FoldReport, IndexOutcome
 from consumer.journal import open_chunk
-from consumer.offline import OfflineDays
-from consumer.quarantine import Quarantine
+from consumer.quarantine.quarantine import Quarantine
 from consumer.settings import Settings
+from consumer.wire.admission import Admission, Admitted
 from embed.rows import RowFacts
 from index.catalogue import Catalogue
 from index.chunks import Chunk

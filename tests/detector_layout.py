@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from consumer.keys import ARTIFACT_CONTEXT, key_from_seed
 from consumer.replay.seal import Sealer
+from consumer.wire.keys import ARTIFACT_CONTEXT, key_from_seed
 from proto.network_security_pb2 import DetectorSource, NetworkSecurityEvent
 
 SEED = bytes(range(32))

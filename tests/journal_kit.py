@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from consumer.admission import Admitted
 from consumer.clock import ManualClock
 from consumer.days import NS_PER_SECOND, day_bounds_ns
 from consumer.errors import JournalError
-from consumer.identity import identity_digest
 from consumer.journal import Journal, open_chunk
+from consumer.wire.admission import Admitted
+from consumer.wire.identity import identity_digest
 
 UTC = ZoneInfo("UTC")
 DAY = date(2017, 7, 4)

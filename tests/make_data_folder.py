@@ -14,10 +14,10 @@ from datetime import date
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from consumer.admission import Admission, Admitted
+from consumer.care.offline import OfflineDays
 from consumer.demo.deployment import SAMPLE
-from consumer.offline import OfflineDays
 from consumer.replay.flows import FlowRecording
+from consumer.wire.admission import Admission, Admitted
 from tests.data_folder_kit import quarantine_of, settings_of
 
 UTC = ZoneInfo("UTC")

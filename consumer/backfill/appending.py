@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 import structlog
 from google.protobuf.message import DecodeError
 
-from consumer.admission import YEAR_2000_NS, Admission, Admitted, Refused
 from consumer.backfill.spool import FOLDER, Outcome, Spool
 from consumer.clock import Clock
 from consumer.days import NS_PER_DAY
-from consumer.forget import tombstones
 from consumer.journal import Journal
-from consumer.profiles import Profiles
+from consumer.reception.sources import Arrival
+from consumer.retention.forget import tombstones
 from consumer.settings import Settings
-from consumer.sources import Arrival
+from consumer.wire.admission import YEAR_2000_NS, Admission, Admitted, Refused
+from consumer.wire.profiles import Profiles
 from proto.admission_pb2 import AdmissionEvent
 
 log = structlog.get_logger("spool")

@@ -24,7 +24,6 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from consumer.admission import YEAR_2000_NS
 from consumer.backfill.events import PastEvent, PastEvents, past_event
 from consumer.backfill.fingerprint import fingerprints
 from consumer.backfill.jsonl import (
@@ -39,11 +38,12 @@ from consumer.backfill.layout import Artifact, ArtifactGroup
 from consumer.backfill.local_time import logged_about_ns
 from consumer.backfill.tally import Tally
 from consumer.clock import Clock
-from consumer.detectors import keys_from_settings
-from consumer.envelope import MIB, Envelope
 from consumer.errors import DecompressionError, TamperedError, UnknownKeyError, UsageError
-from consumer.keys import ARTIFACT_CONTEXT, Key, KeyRing, key_from_seed
+from consumer.reception.detectors import keys_from_settings
 from consumer.settings import KeySettings
+from consumer.wire.admission import YEAR_2000_NS
+from consumer.wire.envelope import MIB, Envelope
+from consumer.wire.keys import ARTIFACT_CONTEXT, Key, KeyRing, key_from_seed
 
 #: How much larger than the largest event its file may be.
 _ENVELOPE_BYTES = MIB

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from consumer.admission import YEAR_2000_NS
 from consumer.backfill.known import KnownEvents
 from consumer.backfill.sinks import Sink
 from consumer.backfill.tally import Tally
 from consumer.days import MAX_NS, NS_PER_SECOND
-from consumer.sources import Arrival
+from consumer.reception.sources import Arrival
+from consumer.wire.admission import YEAR_2000_NS
 from proto.admission_pb2 import AdmissionEvent
 
 #: What imported events are said to come from.

@@ -43,8 +43,8 @@ from consumer.backfill.tally import ImportResult, OnProgress, Progress, Tally
 from consumer.clock import Clock
 from consumer.days import NS_PER_SECOND
 from consumer.errors import UsageError
-from consumer.keys import Key
 from consumer.replay.recordings import read_recording
+from consumer.wire.keys import Key
 
 log = structlog.get_logger("import")
 

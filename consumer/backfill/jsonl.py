@@ -20,10 +20,10 @@ from typing import Any, Final, NamedTuple
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from consumer.admission import YEAR_2000_NS
 from consumer.backfill.fields import MISSING, TAKEN, clean, instant_ns, places_in, put
 from consumer.backfill.names import RENAMED, SECTIONS, Path, place_of
 from consumer.days import MAX_NS, NS_PER_SECOND
+from consumer.wire.admission import YEAR_2000_NS
 from proto.network_security_pb2 import NetworkFeatures, NetworkSecurityEvent
 
 #: What the ids begin with that we make up.

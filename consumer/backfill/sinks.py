@@ -22,7 +22,7 @@ from consumer.clock import Clock
 from consumer.disk import DiskRoom
 from consumer.errors import JournalError
 from consumer.journal import Journal
-from consumer.sources import Arrival
+from consumer.reception.sources import Arrival
 from index.catalogue import Catalogue
 
 #: A batch of the spool ends at so many events, or so many bytes.

@@ -27,7 +27,7 @@ from consumer.journal.durable import (
     make_folder,
     replace_file,
 )
-from consumer.sources import Arrival
+from consumer.reception.sources import Arrival
 
 log = structlog.get_logger("spool")
 

@@ -30,7 +30,7 @@ from consumer.backfill.local_time import noon_ns
 from consumer.backfill.positions import Position, read_positions, write_positions
 from consumer.clock import Clock
 from consumer.errors import JournalError, UsageError
-from consumer.sources import Arrival, EventSource
+from consumer.reception.sources import Arrival, EventSource
 
 log = structlog.get_logger("watch")
 

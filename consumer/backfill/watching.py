@@ -15,9 +15,9 @@ import structlog
 from consumer.backfill.sinks import POLL_S, Sink
 from consumer.backfill.watch_logs import LogWatcher, WatchCounts
 from consumer.backfill.writer import open_sink
+from consumer.care.offline import service_is_live
 from consumer.clock import Clock
 from consumer.errors import UnreachableError
-from consumer.offline import service_is_live
 from consumer.settings import Settings
 
 log = structlog.get_logger("watch")

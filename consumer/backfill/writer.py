@@ -10,15 +10,15 @@ from pathlib import Path
 
 from consumer.backfill.appending import appender_of, feed_of
 from consumer.backfill.sinks import POLL_S, JournalSink, Sink, SpoolSink
+from consumer.care.offline import OfflineDays, service_is_live
 from consumer.clock import Clock
-from consumer.closing import CloseRule
-from consumer.coordinator import Coordinator
 from consumer.disk import DiskRoom
 from consumer.errors import UnreachableError
-from consumer.executor import ChildProcess
+from consumer.folding.closing import CloseRule
+from consumer.folding.coordinator import Coordinator
+from consumer.folding.executor import ChildProcess
+from consumer.folding.requests import Requests
 from consumer.journal import Journal
-from consumer.offline import OfflineDays, service_is_live
-from consumer.requests import Requests
 from consumer.settings import Settings
 from index.catalogue import Catalogue
 

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 import consumer
-from consumer import logs
 from consumer.commands import backfill, care, days, questions, serving, upkeep
 from consumer.errors import ConfigurationError, DayfoldError, UnreachableError, UsageError
+from consumer.health import logs
 from consumer.settings import LogSettings
 from embed.errors import EmbedError
 from index.errors import StoreError

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from consumer.care.offline import OfflineDays, service_is_live
 from consumer.clock import SystemClock
 from consumer.commands import rendering
 from consumer.commands.common import (
@@ -22,8 +23,7 @@ from consumer.commands.common import (
     print_json,
 )
 from consumer.errors import ForgetError, UsageError
-from consumer.forget import Tombstone, ask_to_forget, read_tombstone
-from consumer.offline import OfflineDays, service_is_live
+from consumer.retention.forget import Tombstone, ask_to_forget, read_tombstone
 from consumer.settings import MIB, Settings
 
 FORGET_WAIT_S = 120.0
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def repair(config: ConfigOption = None, json: JsonOption = False) -> None:
     """Rebuild what `verify` finds broken; name what cannot be. Needs a stopped service."""
-    from consumer.repair import repair_data
+    from consumer.care.repair import repair_data
 
     answer = repair_data(open_settings(config), clock=SystemClock())
     if json:
@@ -90,7 +90,7 @@ def snapshot(
     json: JsonOption = False,
 ) -> None:
     """Put a whole copy of the data folder into DIR; the service may run meanwhile."""
-    from consumer.snapshot import take_snapshot
+    from consumer.care.snapshot import take_snapshot
 
     settings = open_settings(config)
     answer = take_snapshot(settings, target, clock=SystemClock(), links=not copy)
@@ -114,7 +114,7 @@ def restore(
     json: JsonOption = False,
 ) -> None:
     """Put a snapshot into the data folder, which must be empty, once every byte is checked."""
-    from consumer.restore import restore_snapshot
+    from consumer.care.restore import restore_snapshot
 
     answer = restore_snapshot(open_settings(config), source)
     if json:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from consumer import logs
 from consumer.errors import UsageError
+from consumer.health import logs
 from consumer.settings import Settings, load
 
 ConfigOption = Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from consumer.care.offline import OfflineDays, service_is_live
 from consumer.commands import rendering
 from consumer.commands.common import (
     ConfigOption,
@@ -19,8 +20,7 @@ from consumer.commands.common import (
     print_json,
 )
 from consumer.errors import UsageError
-from consumer.offline import OfflineDays, service_is_live
-from consumer.requests import Requests
+from consumer.folding.requests import Requests
 from consumer.settings import Settings
 from index.catalogue import Catalogue
 from index.chunks import Chunk
@@ -93,7 +93,7 @@ def show(
 
 
 def _show_event(settings: Settings, date: str, event_id: str, as_json: bool) -> None:
-    from consumer.event_view import find_events
+    from consumer.questions.event_view import find_events
 
     day = parse_day(date)
     found = find_events(settings.data.dir / "journal", day, event_id)

@@ -20,7 +20,7 @@ from consumer.commands.common import (
 from consumer.errors import UsageError
 
 if TYPE_CHECKING:
-    from consumer.recall import Recall
+    from consumer.questions.recall import Recall
 
 CountOption = Annotated[int, typer.Option("-k", help="How many results.", min=1, max=1000)]
 
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 def _recall(config: Path | None) -> Recall:
     # Encoders and indices take a second and a hundred megabytes: only for who asks.
-    from consumer.recall import Recall
+    from consumer.questions.recall import Recall
 
     return Recall.open(open_settings(config))
 

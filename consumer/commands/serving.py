@@ -11,8 +11,8 @@ import typer
 from consumer.commands import rendering
 from consumer.commands.common import ConfigOption, JsonOption, console, open_settings, print_json
 from consumer.errors import UnreachableError
+from consumer.health.status import read_status, unwell
 from consumer.settings import load
-from consumer.status import read_status, unwell
 
 
 def register(app: typer.Typer) -> None:
@@ -62,7 +62,7 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Run everything on this machine: registry, detector stand-in, service, days, searches."""
-    from consumer.demo.show import run_demo
+    from consumer.commands.demo import run_demo
 
     report = run_demo(dir, rate=rate, scheme=scheme, console=None if json else console())
     if json:

@@ -11,14 +11,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from consumer.care.offline import service_is_live
 from consumer.clock import SystemClock
 from consumer.commands import figures, rendering
 from consumer.commands.common import ConfigOption, JsonOption, console, open_settings, print_json
 from consumer.errors import UnreachableError, UsageError
-from consumer.offline import service_is_live
-from consumer.quarantine import Quarantine
+from consumer.health.status import is_live, read_status
+from consumer.quarantine.quarantine import Quarantine
 from consumer.settings import MIB, Settings, load, reference
-from consumer.status import is_live, read_status
 from models.build import build as build_model
 from models.manifest import load_manifest
 from models.store import state as model_state
@@ -44,7 +44,7 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check journals, catalogue, indices and models: checksums, counts, cross-references."""
-    from consumer.verify import verify_data
+    from consumer.care.verify import verify_data
 
     answer = verify_data(open_settings(config), deep=deep)
     if json:

@@ -20,9 +20,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from consumer.errors import DayfoldError
+from consumer.folding.requests import Requests
+from consumer.health.status import is_live, read_status
 from consumer.registry.local_etcd import LocalEtcd
-from consumer.requests import Requests
-from consumer.status import is_live, read_status
 
 DETECTOR = "detector-01"
 SAMPLE = Path(__file__).resolve().parent.parent / "replay" / "sample_flows.parquet"

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from consumer.evaluation.corpus import Corpus
 from consumer.evaluation.questions import Flags, Flows, Question
-from consumer.search import DEPTH, WEIGHTS
-from consumer.texts import Descriptions, Told
+from consumer.questions.search import DEPTH, WEIGHTS
+from consumer.questions.texts import Descriptions, Told
 from embed.describe import without_verdict
 from embed.rows import Vectors
 from index.fusion import reciprocal_rank, weighted_mean

@@ -18,7 +18,7 @@ from consumer.evaluation.corpus import FLOWS, described
 from consumer.evaluation.int8 import quantised
 from consumer.evaluation.questions import Question, load_questions, read_flows
 from consumer.evaluation.ranking import METHODS, Encode, Judged, Measured
-from consumer.glossary import in_words_of_descriptions
+from consumer.questions.glossary import in_words_of_descriptions
 from embed.rows import Vectors
 from embed.sentences import SentenceEncoder
 from models.store import locate

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from consumer.admission import Admitted
 from consumer.errors import JournalCorruptError
 from consumer.journal.counts import DayCounts, KeptCounts, read_counts
 from consumer.journal.dedupe import DayDedupe
@@ -33,6 +32,7 @@ from consumer.journal.sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from consumer.wire.admission import Admitted
 
 #: A segment is also closed after so many records: until then their digests are held in memory.
 LARGEST_SEGMENT_RECORDS = 1 << 18

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from consumer.identity import DIGEST_BYTES
 from consumer.journal.bloom import Bloom
 from consumer.journal.idtable import Flags, Ids, IdTable, ids_of
+from consumer.wire.identity import DIGEST_BYTES
 
 #: Digests that are kept as a Python set, at about 120 bytes each, before they become a table.
 RECENT = 1 << 15

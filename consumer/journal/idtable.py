@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.identity import DIGEST_BYTES
+from consumer.wire.identity import DIGEST_BYTES
 
 #: uint64, shape (n, 2): n digests.
 Ids = NDArray[np.uint64]

@@ -17,7 +17,6 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
-from consumer.admission import Admitted
 from consumer.clock import Clock
 from consumer.errors import JournalError, JournalWriteError
 from consumer.journal.commit import GroupCommit, Sync
@@ -33,6 +32,7 @@ from consumer.journal.removal import DayRemoval
 from consumer.journal.retired import Why, is_retired
 from consumer.journal.seal import Seal, write_seal
 from consumer.journal.segment import SegmentWriter, Write
+from consumer.wire.admission import Admitted
 
 log = structlog.get_logger("journal")
 

@@ -20,7 +20,6 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from consumer.days import NS_PER_SECOND
-from consumer.identity import identity_digest
 from consumer.journal.durable import replace_file
 from consumer.journal.frames import FRAME, FRAME_BYTES, Gap
 from consumer.journal.idtable import IdTable
@@ -29,6 +28,7 @@ from consumer.journal.retired import LOST_SUFFIX
 from consumer.journal.seal import SealedSegment
 from consumer.journal.segment import HEADER_BYTES, Extent, scan_segment, valid_frames
 from consumer.journal.sidecar import SegmentFacts, read_facts, read_table
+from consumer.wire.identity import identity_digest
 from proto.admission_pb2 import AdmissionEvent
 
 

@@ -19,8 +19,8 @@ import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.admission import Admitted
 from consumer.journal.frames import FRAME, FRAME_BYTES, BadFrameError, FrameRules, Frames
+from consumer.wire.admission import Admitted
 
 HEAD = struct.Struct("<qq16sBI")
 HEAD_BYTES = HEAD.size

@@ -28,10 +28,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.identity import DIGEST_BYTES
 from consumer.journal.durable import replace_file
 from consumer.journal.idtable import IdTable
 from consumer.journal.segment import IDS_SUFFIX, Extent
+from consumer.wire.identity import DIGEST_BYTES
 
 MAGIC = b"dayfoldI"
 VERSION = 1

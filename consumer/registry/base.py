@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import structlog
 
-from consumer.keys import Scheme
+from consumer.wire.keys import Scheme
 
 JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from consumer.errors import ConfigurationError
-from consumer.keys import DETECTOR_CONTEXT, Scheme
 from consumer.registry.base import JSON, DetectorEntry, KeyEntry
+from consumer.wire.keys import DETECTOR_CONTEXT, Scheme
 
 _ADDRESS = re.compile(r"(tcp|ipc)://\S+")
 _NAME = re.compile(r"[^/\s]+")

@@ -14,12 +14,12 @@ from typing import Any
 import consumer
 from consumer.clock import Clock, SystemClock
 from consumer.errors import UsageError
-from consumer.keys import DETECTOR_CONTEXT, Key, Scheme, key_from_hex, key_from_seed
 from consumer.registry.base import KeyEntry
 from consumer.registry.entries import ServiceEntry
 from consumer.registry.etcd import EtcdRegistry
 from consumer.registry.options import EtcdOptions
 from consumer.replay.replay import Replay, ReplayOptions
+from consumer.wire.keys import DETECTOR_CONTEXT, Key, Scheme, key_from_hex, key_from_seed
 
 COMPONENT = "ml-detector"
 

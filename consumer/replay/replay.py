@@ -12,10 +12,10 @@ from typing import Final, Protocol
 from consumer.clock import Clock
 from consumer.days import NS_PER_SECOND
 from consumer.errors import UsageError
-from consumer.keys import Key
 from consumer.replay.publisher import DETECTOR_SNDHWM, Publisher
 from consumer.replay.recordings import RecordedEvent, read_recording
 from consumer.replay.seal import Sealer
+from consumer.wire.keys import Key
 
 PROGRESS_EVERY: Final = 500
 _NAP_S: Final = 0.05

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from consumer.care.repair import repair_data
+from consumer.care.snapshot_files import CATALOGUE
+from consumer.care.verify import verify_data
 from consumer.clock import ManualClock
-from consumer.repair import repair_data
 from consumer.settings import Settings
-from consumer.snapshot_files import CATALOGUE
-from consumer.verify import verify_data
 from tests.data_folder_kit import (
     NOW,
     EventRows,

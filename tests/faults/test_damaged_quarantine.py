@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from consumer import shelf as shelf_module
 from consumer.clock import ManualClock
 from consumer.errors import QuarantineError
-from consumer.quarantine import Quarantine, Quarantined
+from consumer.quarantine import shelf as shelf_module
+from consumer.quarantine.quarantine import Quarantine, Quarantined
 
 NOW_NS = 1_500_000_000 * 10**9
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from consumer.care.verify import verify_data
 from consumer.errors import ForgetError
-from consumer.forget import Forgetting, ask_to_forget, read_tombstone
 from consumer.journal import Journal
+from consumer.retention.forget import Forgetting, ask_to_forget, read_tombstone
 from consumer.settings import Settings
-from consumer.verify import verify_data
 from index import forget as index_forget
 from index.catalogue import Catalogue
 from index.errors import StoreWriteError

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from consumer.care.repair import repair_data
+from consumer.care.verify import verify_data
 from consumer.clock import ManualClock
 from consumer.errors import JournalLockedError
 from consumer.journal import DataLock
-from consumer.repair import repair_data
 from consumer.settings import Settings
-from consumer.verify import verify_data
 from index.faiss_store import FaissStore
 from index.store import ModelIdentity
 from tests.data_folder_kit import (

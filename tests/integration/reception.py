@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from consumer.clock import Clock, SystemClock
-from consumer.endpoints import Endpoint
-from consumer.handover import MESSAGE_OVERHEAD
-from consumer.link import DetectorLink
-from consumer.sources import Arrival
-from consumer.subscriber import MIB, Subscriber
+from consumer.reception.endpoints import Endpoint
+from consumer.reception.handover import MESSAGE_OVERHEAD
+from consumer.reception.link import DetectorLink
+from consumer.reception.sources import Arrival
+from consumer.reception.subscriber import MIB, Subscriber
 
 WAIT_S = 15.0
 

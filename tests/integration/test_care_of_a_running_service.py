@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from consumer.care.verify import verify_data
 from consumer.demo.deployment import SAMPLE, Deployment
-from consumer.recall import Recall
+from consumer.questions.recall import Recall
 from consumer.settings import load
-from consumer.verify import verify_data
 from tests.data_folder_kit import flip
 
 DAYS = tuple(date(2017, 7, day) for day in (4, 5, 6))

@@ -19,14 +19,14 @@ from rich.console import Console
 
 from consumer.clock import SystemClock
 from consumer.commands.rendering import status
+from consumer.folding.requests import Requests
 from consumer.journal import open_chunk
-from consumer.keys import Key, key_from_hex, key_from_seed
-from consumer.recall import Recall
+from consumer.questions.recall import Recall
 from consumer.replay.publisher import Publisher
 from consumer.replay.seal import Sealer
-from consumer.requests import Requests
 from consumer.service import Service
 from consumer.settings import Settings, load
+from consumer.wire.keys import Key, key_from_hex, key_from_seed
 from embed.chunk import EventBatch
 from embed.flows import assembled
 from index.catalogue import Catalogue

@@ -14,10 +14,10 @@ import pytest
 
 from consumer.backfill.watch_logs import LogWatcher
 from consumer.clock import SystemClock
-from consumer.endpoints import Endpoint
 from consumer.errors import UsageError
-from consumer.sources import Arrival, EventSource
-from consumer.subscriber import Subscriber
+from consumer.reception.endpoints import Endpoint
+from consumer.reception.sources import Arrival, EventSource
+from consumer.reception.subscriber import Subscriber
 from proto.network_security_pb2 import NetworkSecurityEvent
 from tests.integration.publishing import Publisher, counter_of
 

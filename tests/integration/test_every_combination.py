@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from consumer.keys import DETECTOR_CONTEXT, Key, key_from_hex, key_from_seed
+from consumer.folding.requests import Requests
 from consumer.registry.base import KeyEntry
 from consumer.registry.entries import ServiceEntry
 from consumer.registry.etcd import EtcdRegistry
 from consumer.registry.local_etcd import LocalEtcd
 from consumer.registry.options import EtcdOptions
-from consumer.requests import Requests
 from consumer.settings import load
+from consumer.wire.keys import DETECTOR_CONTEXT, Key, key_from_hex, key_from_seed
 from index.catalogue import Catalogue
 from proto.network_security_pb2 import NetworkSecurityEvent
 from tests.integration.http_registry_server import HttpRegistryServer

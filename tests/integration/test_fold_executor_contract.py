@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from consumer.admission import Admission
 from consumer.clock import ManualClock
 from consumer.demo.deployment import SAMPLE
-from consumer.executor import ChildProcess, FoldExecutor, FoldJob
+from consumer.folding.executor import ChildProcess, FoldExecutor, FoldJob
 from consumer.journal import Journal
 from consumer.replay.flows import FlowRecording
+from consumer.wire.admission import Admission
 from index.catalogue import Catalogue
 from index.faiss_store import FaissStore
 
@@ -145,7 +145,7 @@ def test_a_killed_child_is_reported_and_leaves_nothing_half_done(job: FoldJob) -
                 timeout=10,
             ).stdout
             for line in found.splitlines():
-                if "consumer.fold" in line:
+                if "consumer.folding.fold" in line:
                     time.sleep(0.5)
                     os.kill(int(line.split()[0]), signal.SIGKILL)
                     killed.set()

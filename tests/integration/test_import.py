@@ -15,13 +15,13 @@ import pytest
 from consumer.backfill.importer import Importer, ImportOptions
 from consumer.backfill.layout import plan
 from consumer.backfill.writer import open_sink
+from consumer.care.offline import OfflineDays
 from consumer.clock import SystemClock
 from consumer.errors import UsageError
-from consumer.forget import ask_to_forget
-from consumer.offline import OfflineDays
-from consumer.profiles import NamedProfile
 from consumer.replay.build_sample import SAMPLE
+from consumer.retention.forget import ask_to_forget
 from consumer.settings import DataSettings, DetectorSettings, Settings
+from consumer.wire.profiles import NamedProfile
 from index.catalogue import Catalogue
 from proto.network_security_pb2 import NetworkSecurityEvent
 from tests.backfill_kit import Site, identity

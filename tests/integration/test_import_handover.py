@@ -14,8 +14,8 @@ from consumer.backfill.writer import open_sink
 from consumer.clock import SystemClock
 from consumer.errors import JournalError, JournalLockedError, UnreachableError
 from consumer.journal import DataLock
+from consumer.reception.sources import Arrival
 from consumer.settings import DataSettings, Settings
-from consumer.sources import Arrival
 from tests.backfill_kit import ServiceAtWork, Site
 from tests.detector_layout import DetectorLayout
 from tests.embed_samples import sample

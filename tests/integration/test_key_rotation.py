@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from consumer.keys import key_from_seed
-from consumer.requests import Requests
+from consumer.folding.requests import Requests
 from consumer.service import Service
 from consumer.settings import load
+from consumer.wire.keys import key_from_seed
 from proto.network_security_pb2 import NetworkSecurityEvent
 from tests.integration.test_detectors_that_differ import DAY, NOON, WAIT_S, Detector, Noon, S
 
@@ -118,7 +118,7 @@ def _state(picture: dict[str, Any]) -> tuple[str, int, int] | None:
 
 
 def _endpoint(name: str, address: str) -> Any:
-    from consumer.endpoints import Endpoint
+    from consumer.reception.endpoints import Endpoint
 
     return Endpoint(name, address, None)
 

@@ -11,14 +11,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from consumer.clock import SystemClock
-from consumer.detectors import Discovery, keys_from_registry
-from consumer.envelope import Envelope
-from consumer.keys import KeyRing, key_from_hex
+from consumer.reception.detectors import Discovery, keys_from_registry
+from consumer.reception.subscriber import Subscriber
 from consumer.registry.choice import open_registry
 from consumer.registry.http import HttpRegistry
 from consumer.replay.seal import Sealer
 from consumer.settings import Settings
-from consumer.subscriber import Subscriber
+from consumer.wire.envelope import Envelope
+from consumer.wire.keys import KeyRing, key_from_hex
 from tests.integration.http_registry_server import HttpRegistryServer
 from tests.integration.registry_support import eventually, http_registry, key_ids
 

@@ -11,13 +11,13 @@ import pytest
 import zmq
 
 from consumer.clock import SystemClock
-from consumer.envelope import Envelope, Key, KeyRing, Scheme
 from consumer.errors import UnreachableError
 from consumer.replay.build_sample import SAMPLE
 from consumer.replay.publisher import Publisher
 from consumer.replay.recordings import read_recording
 from consumer.replay.replay import Replay, ReplayOptions, ReplayReport
 from consumer.replay.seal import Sealer
+from consumer.wire.envelope import Envelope, Key, KeyRing, Scheme
 
 LOOPBACK = "tcp://127.0.0.1:0"
 LIMIT_S = 20.0

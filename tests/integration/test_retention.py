@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from consumer.admission import Admission, Refused
+from consumer.care.repair import repair_data
+from consumer.care.verify import verify_data
 from consumer.clock import ManualClock
 from consumer.errors import JournalError
 from consumer.journal import open_chunk
 from consumer.journal.retired import RETIRED_NAME, read_retired
-from consumer.repair import repair_data
-from consumer.retention import HeldDay, Retention, days_to_retire
+from consumer.retention.retention import HeldDay, Retention, days_to_retire
 from consumer.settings import MIB, RetentionSettings, Settings
-from consumer.verify import verify_data
+from consumer.wire.admission import Admission, Refused
 from index.faiss_store import FaissStore
 from tests.data_folder_kit import (
     INDICES,

@@ -12,7 +12,7 @@ import pytest
 from consumer.evaluation.corpus import FLOWS, described
 from consumer.evaluation.questions import load_questions, read_flows
 from consumer.evaluation.ranking import Judged
-from consumer.glossary import in_words_of_descriptions
+from consumer.questions.glossary import in_words_of_descriptions
 from embed.rows import Vectors
 from embed.sentences import SentenceEncoder
 from models.build import build

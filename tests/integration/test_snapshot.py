@@ -11,17 +11,17 @@ from typing import Any, Self
 
 import pytest
 
+from consumer.care.restore import restore_snapshot
+from consumer.care.snapshot import MANIFEST, take_snapshot
+from consumer.care.verify import verify_data
 from consumer.clock import ManualClock
 from consumer.errors import JournalLockedError, SnapshotError
+from consumer.folding.requests import Requests
 from consumer.journal import DataLock
 from consumer.journal.durable import checked_json
 from consumer.journal.lock import RESTORING_NAME
-from consumer.requests import Requests
-from consumer.restore import restore_snapshot
+from consumer.retention.upkeep import Upkeep
 from consumer.settings import Settings
-from consumer.snapshot import MANIFEST, take_snapshot
-from consumer.upkeep import Upkeep
-from consumer.verify import verify_data
 from index.faiss_store import FaissStore
 from tests.data_folder_kit import (
     INDICES,
@@ -222,7 +222,7 @@ def test_a_snapshot_that_fails_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("consumer.snapshot._copy", fail)
+    monkeypatch.setattr("consumer.care.snapshot._copy", fail)
     with pytest.raises(SnapshotError, match="No space left"):
         snap(settings, tmp_path / "snapshot")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

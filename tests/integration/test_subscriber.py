@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from consumer.clock import ManualClock, SystemClock
-from consumer.endpoints import Endpoint
 from consumer.errors import ConfigurationError, DayfoldError
-from consumer.handover import MESSAGE_OVERHEAD
-from consumer.losses import LossLedger
-from consumer.subscriber import BURST_MESSAGES, MIB, Subscriber
+from consumer.reception.endpoints import Endpoint
+from consumer.reception.handover import MESSAGE_OVERHEAD
+from consumer.reception.subscriber import BURST_MESSAGES, MIB, Subscriber
+from consumer.wire.losses import LossLedger
 from tests.integration.publishing import Publisher, PublisherProcess, counter_of
 from tests.integration.reception import (
     WAIT_S,
@@ -243,7 +243,7 @@ def test_a_log_that_cannot_be_written_does_not_end_reception(
     def broken(*_: object, **__: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr("consumer.link.log", SimpleNamespace(info=broken, warning=broken))
+    monkeypatch.setattr("consumer.reception.link.log", SimpleNamespace(info=broken, warning=broken))
     with Publisher() as publisher, subscribed(Endpoint("a", publisher.address)) as subscriber:
         publisher.wait_for_subscribers()
         publisher.send(3)

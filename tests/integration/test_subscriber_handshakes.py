@@ -10,9 +10,9 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from consumer.clock import ManualClock, SystemClock
-from consumer.endpoints import Endpoint
 from consumer.errors import ConfigurationError
-from consumer.subscriber import Subscriber
+from consumer.reception.endpoints import Endpoint
+from consumer.reception.subscriber import Subscriber
 from tests.integration.publishing import Publisher
 from tests.integration.reception import WAIT_S, link, subscribed, take, wait_connected, wait_until
 

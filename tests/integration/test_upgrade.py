@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from consumer.care.offline import OfflineDays
+from consumer.care.repair import repair_data
+from consumer.care.verify import verify_data
 from consumer.clock import ManualClock
-from consumer.offline import OfflineDays
-from consumer.recall import Recall
-from consumer.repair import repair_data
+from consumer.questions.recall import Recall
 from consumer.settings import Settings
-from consumer.verify import verify_data
 from index.migrations import MIGRATIONS, migrate, schema_version
 from tests.data_folder_kit import (
     INDICES,

@@ -15,8 +15,8 @@ from urllib.error import HTTPError
 
 import pytest
 
-from consumer.recall import Recall
-from consumer.verify import verify_data
+from consumer.care.verify import verify_data
+from consumer.questions.recall import Recall
 from tests.integration.conftest import DAYS, FoldedDays
 
 INDICES = ("timeseries", "semantic", "attack")
@@ -175,7 +175,7 @@ def test_the_http_process_is_started_again(folded: FoldedDays) -> None:
         check=True,
         timeout=10,
     ).stdout.splitlines()
-    api = next(int(line.split()[0]) for line in children if "consumer.api" in line)
+    api = next(int(line.split()[0]) for line in children if "consumer.web.api" in line)
     os.kill(api, signal.SIGKILL)
     folded.deployment.wait_for("the answer", lambda _: _answers(folded), timeout_s=30)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from consumer.clock import ManualClock
-from consumer.envelope import Envelope, Key, KeyRing, key_from_hex, key_from_seed
 from consumer.errors import UnknownKeyError
 from consumer.replay.seal import Sealer
+from consumer.wire.envelope import Envelope, Key, KeyRing, key_from_hex, key_from_seed
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 VECTORS: list[dict[str, Any]] = [

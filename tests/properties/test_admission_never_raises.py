@@ -3,8 +3,8 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.admission import Admission, Admitted
 from consumer.days import MAX_NS, day_bounds_ns
+from consumer.wire.admission import Admission, Admitted
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 MADRID = ZoneInfo("Europe/Madrid")

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.clock import ManualClock
-from consumer.envelope import Envelope, Key, KeyRing, Scheme
 from consumer.errors import DecompressionError, TamperedError, UnknownKeyError
 from consumer.replay.seal import Sealer
+from consumer.wire.envelope import Envelope, Key, KeyRing, Scheme
 
 KEYS: dict[Scheme, Key] = {
     "chacha20poly1305-v1": Key("v1", "chacha20poly1305-v1", b"k" * 32),

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.handover import MESSAGE_OVERHEAD, Handover
-from consumer.sources import Arrival
+from consumer.reception.handover import MESSAGE_OVERHEAD, Handover
+from consumer.reception.sources import Arrival
 
 DETECTORS = "abc"
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.detectors import endpoints_from_registry, keys_from_registry
 from consumer.errors import RegistryError
+from consumer.reception.detectors import endpoints_from_registry, keys_from_registry
 from consumer.registry.entries import MalformedError
 from consumer.registry.http_answers import read_components, read_config, read_key_field
 from consumer.registry.http_client import HttpClient

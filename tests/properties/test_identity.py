@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.identity import DIGEST_BYTES, identity_digest
+from consumer.wire.identity import DIGEST_BYTES, identity_digest
 
 # What the wire can carry: an int64 of seconds and an int32 of nanoseconds.
 timestamps = st.integers(-(2**63) * 10**9 - 2**31, 2**63 * 10**9 + 2**31)

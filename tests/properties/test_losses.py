@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.epochs import EpochLosses
-from consumer.losses import LossLedger
+from consumer.wire.epochs import EpochLosses
+from consumer.wire.losses import LossLedger
 
 _BASE = 10_000
 _FAR = 1_000_000

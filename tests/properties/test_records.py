@@ -6,10 +6,10 @@ import lz4.block
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.admission import Admitted
 from consumer.journal import Record, scan_segment
 from consumer.journal.record import decode, encode
 from consumer.journal.segment import HEADER_BYTES, segment_header, valid_frames
+from consumer.wire.admission import Admitted
 from tests.journal_kit import DAY
 
 int64 = st.integers(-(2**63), 2**63 - 1)

@@ -3,8 +3,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from consumer.admission import Admission, Admitted, Refused
 from consumer.days import MAX_NS, NS_PER_DAY, NS_PER_SECOND
+from consumer.wire.admission import Admission, Admitted, Refused
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 UTC = ZoneInfo("UTC")

@@ -2,7 +2,7 @@ from datetime import date
 
 import pytest
 
-from consumer.closing import CloseRule, DayFacts
+from consumer.folding.closing import CloseRule, DayFacts
 
 S = 1_000_000_000
 END = 1_500_000_000 * S

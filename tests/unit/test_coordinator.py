@@ -13,14 +13,14 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from consumer.admission import Admission, Admitted
 from consumer.clock import ManualClock
-from consumer.closing import CloseRule
-from consumer.coordinator import Coordinator
-from consumer.executor import FoldExecutor, FoldJob, FoldReport, IndexOutcome
+from consumer.folding.closing import CloseRule
+from consumer.folding.coordinator import Coordinator
+from consumer.folding.executor import FoldExecutor, FoldJob, FoldReport, IndexOutcome
+from consumer.folding.requests import Requests
 from consumer.journal import Journal
-from consumer.requests import Requests
 from consumer.settings import FoldSettings
+from consumer.wire.admission import Admission, Admitted
 from embed.rows import RowFacts
 from index.catalogue import Catalogue
 from index.commit import commit_chunk

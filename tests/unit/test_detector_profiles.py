@@ -10,21 +10,21 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from consumer.admission import Admission, Admitted
 from consumer.clock import ManualClock
-from consumer.desks import is_logged
-from consumer.envelope import Envelope
 from consumer.errors import ConfigurationError, UnknownKeyError
-from consumer.executor import FoldJob
-from consumer.intake import Intake
+from consumer.folding.executor import FoldJob
 from consumer.journal import Journal
-from consumer.keys import KeyRing, key_from_hex, key_from_seed
-from consumer.losses import LossLedger
-from consumer.profiles import NamedProfile, Profiles, ProfileSettings
-from consumer.quarantine import Quarantine
+from consumer.quarantine.quarantine import Quarantine
+from consumer.reception.desks import is_logged
+from consumer.reception.intake import Intake
+from consumer.reception.sources import Arrival
 from consumer.replay.seal import Sealer
 from consumer.settings import load
-from consumer.sources import Arrival
+from consumer.wire.admission import Admission, Admitted
+from consumer.wire.envelope import Envelope
+from consumer.wire.keys import KeyRing, key_from_hex, key_from_seed
+from consumer.wire.losses import LossLedger
+from consumer.wire.profiles import NamedProfile, Profiles, ProfileSettings
 from embed.chunk import EventBatch
 from embed.features import COLUMN
 from embed.sensors import PLAIN, Sensor, Sensors

@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 
 from consumer.clock import ManualClock
-from consumer.detectors import Discovery, endpoints_from_registry, keys_from_registry
 from consumer.errors import ConfigurationError
-from consumer.keys import KeyRing, derive_key
+from consumer.reception.detectors import Discovery, endpoints_from_registry, keys_from_registry
+from consumer.reception.subscriber import Subscriber
 from consumer.registry.base import DetectorEntry, KeyEntry
 from consumer.registry.static import StaticRegistry
 from consumer.settings import DetectorSettings, EndpointSettings, KeySettings
-from consumer.subscriber import Subscriber
+from consumer.wire.keys import KeyRing, derive_key
 
 SEED = bytes(range(32))  # a test key
 

@@ -8,7 +8,7 @@ import typer
 
 from consumer.commands.app import app
 from consumer.commands.upkeep import write_reference
-from consumer.metrics import PictureCollector
+from consumer.health.metrics import PictureCollector
 from tests.unit.pictures import full_picture
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

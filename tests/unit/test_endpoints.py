@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.endpoints import Endpoint, check_endpoint, connectable, has_literal_ipv6
 from consumer.errors import ConfigurationError
+from consumer.reception.endpoints import Endpoint, check_endpoint, connectable, has_literal_ipv6
 
 ANY_IPV4 = str(IPv4Address(0))
 KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"

@@ -8,9 +8,9 @@ import lz4.block
 import pytest
 
 from consumer.clock import ManualClock
-from consumer.envelope import Envelope, Key, KeyRing, Scheme
 from consumer.errors import DecompressionError, TamperedError, UnknownKeyError
 from consumer.replay.seal import Sealer
+from consumer.wire.envelope import Envelope, Key, KeyRing, Scheme
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 V1: Scheme = "chacha20poly1305-v1"

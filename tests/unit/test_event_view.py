@@ -12,11 +12,11 @@ import pytest
 from google.protobuf.message import Message
 from typer.testing import CliRunner
 
-from consumer.admission import Admission, Admitted
 from consumer.clock import ManualClock
 from consumer.commands.app import app
-from consumer.event_view import decode
 from consumer.journal import Journal, open_chunk
+from consumer.questions.event_view import decode
+from consumer.wire.admission import Admission, Admitted
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 UTC = ZoneInfo("UTC")

@@ -1,6 +1,6 @@
 import pytest
 
-from consumer.glossary import fold, in_words_of_descriptions, is_spanish, load_glossary
+from consumer.questions.glossary import fold, in_words_of_descriptions, is_spanish, load_glossary
 from embed.services import SERVICES
 from index.lexical import words_of
 

@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from consumer.handover import MESSAGE_OVERHEAD, Handover, Lane
-from consumer.sources import Arrival
+from consumer.reception.handover import MESSAGE_OVERHEAD, Handover, Lane
+from consumer.reception.sources import Arrival
 
 SIZE = 1_000
 COST = SIZE + MESSAGE_OVERHEAD

@@ -9,17 +9,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from consumer.admission import Admission
 from consumer.clock import ManualClock
-from consumer.envelope import Envelope
 from consumer.errors import DayfoldError
-from consumer.intake import Intake
 from consumer.journal import Journal, open_chunk
-from consumer.keys import Key, KeyRing, key_from_seed
-from consumer.losses import LossLedger
-from consumer.quarantine import Quarantine
+from consumer.quarantine.quarantine import Quarantine
+from consumer.reception.intake import Intake
+from consumer.reception.sources import Arrival, EventSource
 from consumer.replay.seal import Sealer
-from consumer.sources import Arrival, EventSource
+from consumer.wire.admission import Admission
+from consumer.wire.envelope import Envelope
+from consumer.wire.keys import Key, KeyRing, key_from_seed
+from consumer.wire.losses import LossLedger
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 UTC = ZoneInfo("UTC")

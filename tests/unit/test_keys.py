@@ -8,7 +8,7 @@ import pytest
 
 from consumer.clock import ManualClock
 from consumer.errors import ConfigurationError
-from consumer.keys import (
+from consumer.wire.keys import (
     ARTIFACT_CONTEXT,
     Key,
     KeyRing,

@@ -1,6 +1,6 @@
-from consumer.endpoints import Endpoint
-from consumer.handover import Handover
-from consumer.link import GAP_WINDOWS, LinkRecord
+from consumer.reception.endpoints import Endpoint
+from consumer.reception.handover import Handover
+from consumer.reception.link import GAP_WINDOWS, LinkRecord
 
 
 def record(now_ns: int = 0) -> LinkRecord:

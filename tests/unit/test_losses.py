@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from consumer.errors import DayfoldError
-from consumer.losses import Losses, LossLedger
+from consumer.wire.losses import Losses, LossLedger
 
 
 def noted(*parts: Iterable[int]) -> LossLedger:

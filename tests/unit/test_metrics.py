@@ -1,6 +1,6 @@
 from prometheus_client import CollectorRegistry
 
-from consumer.metrics import PictureCollector
+from consumer.health.metrics import PictureCollector
 from tests.unit.pictures import full_picture
 
 

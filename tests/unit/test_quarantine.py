@@ -4,8 +4,8 @@ import pytest
 
 from consumer.clock import ManualClock
 from consumer.days import NS_PER_DAY
-from consumer.quarantine import Quarantine, Quarantined
-from consumer.shelf import LONGEST_TEXT, Shelf, ShelfFile
+from consumer.quarantine.quarantine import Quarantine, Quarantined
+from consumer.quarantine.shelf import LONGEST_TEXT, Shelf, ShelfFile
 
 NOW_NS = 1_500_000_000 * 10**9
 MIB = 1024 * 1024

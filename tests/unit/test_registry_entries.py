@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.errors import ConfigurationError
-from consumer.keys import DETECTOR_CONTEXT
 from consumer.registry.base import KeyEntry
 from consumer.registry.entries import (
     Layout,
@@ -17,6 +16,7 @@ from consumer.registry.entries import (
     read_key,
     write_key,
 )
+from consumer.wire.keys import DETECTOR_CONTEXT
 
 HEX = "0123456789abcdef" * 4
 NOON = 1_499_169_600_000_000_000  # 2017-07-04T12:00:00Z

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from consumer.clock import ManualClock
-from consumer.envelope import Envelope, Key, KeyRing, Opened, Scheme
 from consumer.errors import UnreachableError, UsageError
 from consumer.replay.build_sample import SAMPLE
 from consumer.replay.recordings import read_recording
 from consumer.replay.replay import Replay, ReplayOptions, ReplayReport, presealed
+from consumer.wire.envelope import Envelope, Key, KeyRing, Opened, Scheme
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 LOOPBACK = "tcp://127.0.0.1:0"

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from consumer.disk import MIB, DiskRoom
-from consumer.requests import Requests
-from consumer.status import STATUS_FILE, is_live, read_status, unwell, write_status
+from consumer.folding.requests import Requests
+from consumer.health.status import STATUS_FILE, is_live, read_status, unwell, write_status
 
 DAY = date(2017, 7, 4)
 

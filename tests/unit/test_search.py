@@ -10,7 +10,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from consumer.search import DescriptionSearch, Wanted
+from consumer.questions.search import DescriptionSearch, Wanted
 from index.catalogue import Catalogue
 from index.commit import commit_chunk
 from index.faiss_store import FaissStore

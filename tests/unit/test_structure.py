@@ -14,6 +14,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "consumer": {"embed", "index", "models", "proto"},
 }
 
+# The service's own rooms, from the bottom up: each may know those named before it.
+FLOORS = (
+    "wire",
+    "health",
+    "journal",
+    "quarantine",
+    "retention",
+    "folding",
+    "registry",
+    "reception",
+    "care",
+    "replay",
+    "backfill",
+    "questions",
+    "evaluation",
+    "web",
+    "demo",
+    "commands",
+)
+
 
 def modules(room: str) -> list[Path]:
     return [
@@ -40,6 +60,19 @@ def test_a_room_imports_only_what_stands_below_it(room: str) -> None:
     for path in modules(room):
         used = {name.split(".")[0] for name in imports(path)}
         assert not used & forbidden, f"{path.relative_to(TOP)} imports {used & forbidden}"
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_a_floor_of_the_service_knows_only_the_floors_below_it(floor: str) -> None:
+    above = FLOORS[FLOORS.index(floor) + 1 :]
+    for path in (TOP / "consumer" / floor).rglob("*.py"):
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("consumer.")}
+        assert not used & set(above), f"{path.relative_to(TOP)} imports {used & set(above)}"
+
+
+def test_every_folder_of_the_service_has_its_floor() -> None:
+    folders = {path.parent.name for path in (TOP / "consumer").glob("*/__init__.py")}
+    assert folders == set(FLOORS)
 
 
 def test_no_circle_between_modules() -> None:

@@ -3,8 +3,8 @@ from typing import Any
 
 import numpy as np
 
-from consumer.novelty import calibrated, unlikeness
-from consumer.why import explain
+from consumer.questions.novelty import calibrated, unlikeness
+from consumer.questions.why import explain
 from index.chunks import StoredRow
 
 

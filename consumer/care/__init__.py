@@ -1,0 +1,1 @@
+"""Looking after a data folder: verify, repair, snapshot, restore."""

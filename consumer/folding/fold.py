@@ -1,0 +1,184 @@
+"""The child process: embeds one sealed chunk and commits it to the indices that want it.
+
+Reads one `FoldJob` as JSON on standard input, writes one `FoldReport` as JSON on standard output.
+The chunk is read once; each batch goes to every embedder; an embedder or index that fails is left
+out and reported, and the others go on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import shutil
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+from consumer.folding.encoders import identity
+from consumer.folding.executor import FoldJob, FoldReport, IndexOutcome
+from consumer.journal import SealedChunk, open_chunk
+from embed.chunk import ChunkSpan, EventBatch
+from embed.coverage import check_coverage
+from embed.embedder import Embedder
+from embed.flows import FlowAssembler, FlowFacts
+from embed.rooms import open_embedder
+from index.catalogue import Catalogue
+from index.commit import commit_chunk
+from index.faiss_store import FaissStore
+
+MIB = 1024 * 1024
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class Work:
+    """The embedders that are still in the race, and what became of the others."""
+
+    embedders: dict[str, Embedder] = field(default_factory=dict)
+    outcomes: dict[str, IndexOutcome] = field(default_factory=dict)
+    stages: dict[str, float] = field(default_factory=dict)
+    packets: FlowFacts = field(default_factory=FlowFacts)
+
+    def give_up(self, name: str, error: BaseException) -> None:
+        """Leave one index out, with the reason; the others are not touched."""
+        self.embedders.pop(name, None)
+        self.outcomes[name] = IndexOutcome(error=f"{type(error).__name__}: {error}")
+
+    def timed(self, stage: str, started: float) -> None:
+        """Add the time since `started` to a stage."""
+        self.stages[stage] = self.stages.get(stage, 0.0) + time.perf_counter() - started
+
+
+def fold(job: FoldJob) -> FoldReport:
+    """Embed and commit one chunk. Errors of one index never leave this function.
+
+    Raises:
+        JournalCorruptError: the sealed chunk itself cannot be read whole; nothing is committed.
+    """
+    started = time.perf_counter()
+    work = Work()
+    chunk = open_chunk(job.data_dir / "journal", job.day, job.revision, zone=ZoneInfo(job.timezone))
+    span = ChunkSpan(chunk.day, chunk.revision, chunk.start_ns, chunk.end_ns, chunk.events)
+    _open_embedders(job, span, work)
+    _feed(chunk, job, work)
+    with Catalogue.open(job.data_dir / "catalogue.sqlite") as catalogue:
+        for name in list(work.embedders):
+            _commit(job, span, name, catalogue, work)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return FoldReport(work.outcomes, time.perf_counter() - started, peak, work.stages)
+
+
+def _open_embedders(job: FoldJob, span: ChunkSpan, work: Work) -> None:
+    # Beside the data, because the system's folder for temporary files may be memory.
+    scratch = job.data_dir / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(mode=0o700)
+    for name in job.indices:
+        began = time.perf_counter()
+        try:
+            embedder = open_embedder(
+                name, cache_dir=job.models_cache, threads=job.threads, scratch=scratch
+            )
+            embedder.begin(span)
+        except Exception as error:  # noqa: BLE001 - one index never holds up the others
+            work.give_up(name, error)
+        else:
+            work.embedders[name] = embedder
+        work.timed("load", began)
+
+
+def _feed(chunk: SealedChunk, job: FoldJob, work: Work) -> None:
+    batches = iter(chunk.batches(job.batch_events))
+    assembler = FlowAssembler(job.sensors)
+    work.packets = assembler.facts
+    while True:
+        began = time.perf_counter()
+        records = next(batches, None)
+        work.timed("read", began)
+        if records is None:
+            break
+        began = time.perf_counter()
+        payloads = [record.payload for record in records]
+        times = [record.time_ns for record in records]
+        batch = EventBatch.parse(times, payloads, sensors=job.sensors)
+        work.timed("parse", began)
+        began = time.perf_counter()
+        batch = assembler.feed(batch, payloads)
+        work.timed("assemble", began)
+        _embed(batch, work)
+    for batch in assembler.finish(job.batch_events):
+        _embed(batch, work)
+
+
+def _embed(batch: EventBatch, work: Work) -> None:
+    for name, embedder in list(work.embedders.items()):
+        began = time.perf_counter()
+        try:
+            embedder.add(batch)
+        except Exception as error:  # noqa: BLE001 - one embedder never holds up the others
+            work.give_up(name, error)
+        work.timed(name, began)
+
+
+def _commit(job: FoldJob, span: ChunkSpan, name: str, catalogue: Catalogue, work: Work) -> None:
+    embedder = work.embedders[name]
+    began = time.perf_counter()
+    try:
+        embedded = embedder.finish()
+        coverage = {**embedded.coverage, **work.packets.coverage()}
+        check_coverage(span, coverage, index=name)
+        work.timed(name, began)
+        began = time.perf_counter()
+        model = identity(embedder.model)
+        with FaissStore.open(
+            job.data_dir / "index",
+            name,
+            dimension=embedder.dimension,
+            model=model,
+            writable=True,
+        ) as store:
+            rows = commit_chunk(
+                store,
+                catalogue,
+                day=job.day,
+                revision=job.revision,
+                blocks=((block.vectors, block.facts) for block in embedded.blocks),
+                coverage=coverage,
+                model=model,
+            )
+        work.outcomes[name] = IndexOutcome(rows=rows)
+    except Exception as error:  # noqa: BLE001 - one index never holds up the others
+        work.give_up(name, error)
+    work.timed("commit", began)
+
+
+def _restrain(job: FoldJob) -> None:
+    """Low priority, a memory limit, and the end when the service ends."""
+    os.nice(job.nice)
+    limit = job.memory_mb * MIB
+    # RLIMIT_DATA counts what is written; mapped model files do not count against it.
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def main() -> int:
+    """Entry point of the child."""
+    job = FoldJob.from_json(sys.stdin.readline())
+    _restrain(job)
+    report_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # A library that prints must not spoil the report.
+    os.dup2(2, 1)
+    report = fold(job)
+    report_to.write(report.to_json() + "\n")
+    report_to.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

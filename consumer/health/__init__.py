@@ -1,0 +1,1 @@
+"""How the service is: status, metrics, logs, and word to systemd."""

@@ -1,0 +1,1 @@
+"""Have we seen this before? Days, behaviours and attacks like a given one; reads only."""

@@ -1,0 +1,144 @@
+"""Between the drain thread and the intake: a queue with a limit in bytes and one lane per detector.
+
+The drain thread must never wait, or the publisher starts to drop. So a full handover does not
+block: it drops, and counts what it drops. The lane that holds the most bytes pays, with its newest
+message; a detector that floods loses its own messages and nobody else's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+
+from consumer.reception.sources import Arrival
+
+# What one queued message costs beyond its own bytes: two object headers and a queue slot. Counted,
+# so that a flood of tiny messages stays within the limit as well.
+MESSAGE_OVERHEAD = 128
+
+
+class Lane:
+    """The queue of one detector. Made by `Handover.lane`; only its handover touches the rest.
+
+    Attributes:
+        dropped: messages of this lane that a full handover dropped.
+        held_bytes: bytes queued, overhead included.
+    """
+
+    __slots__ = ("dropped", "held_bytes", "queue")
+
+    def __init__(self) -> None:
+        self.queue: deque[Arrival] = deque()
+        self.held_bytes = 0
+        self.dropped = 0
+
+
+class Handover:
+    """A byte-limited queue from the drain thread to the one thread that takes.
+
+    Args:
+        limit_bytes: the most that is held; each message counts its length and
+            `MESSAGE_OVERHEAD`.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._held = 0
+        self._filled: deque[Lane] = deque()
+        self._changed = threading.Condition()
+        self._waiting = False
+        self._closed = False
+
+    def lane(self) -> Lane:
+        """A new lane."""
+        return Lane()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes held now, overhead included."""
+        return self._held
+
+    @property
+    def drained(self) -> bool:
+        """Whether the handover is closed and empty."""
+        with self._changed:
+            return self._closed and not self._filled
+
+    def put(self, lane: Lane, arrivals: list[Arrival]) -> None:
+        """Queue messages, oldest first. Never waits; what does not fit is dropped and counted."""
+        size = sum(len(arrival.message) for arrival in arrivals) + MESSAGE_OVERHEAD * len(arrivals)
+        with self._changed:
+            if self._held + size <= self._limit:
+                self._append(lane, arrivals, size)
+            else:
+                for arrival in arrivals:
+                    self._squeeze(lane, arrival)
+            if self._waiting and self._filled:
+                self._changed.notify()
+
+    def take(self, limit: int, timeout_s: float) -> list[Arrival]:
+        """Up to `limit` messages, in turns from every lane that has some.
+
+        Waits up to `timeout_s` seconds for the first one; not at all once the handover is closed.
+
+        Raises:
+            ValueError: `limit` is less than 1.
+        """
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; take at least 1 message")
+        with self._changed:
+            if timeout_s > 0 and not self._filled and not self._closed:
+                self._waiting = True
+                self._changed.wait_for(lambda: self._filled or self._closed, timeout_s)
+                self._waiting = False
+            taken: list[Arrival] = []
+            while self._filled and len(taken) < limit:
+                share = max(1, (limit - len(taken)) // len(self._filled))
+                lane = self._filled.popleft()
+                taken += self._pull(lane, share)
+                if lane.queue:
+                    self._filled.append(lane)
+            return taken
+
+    def close(self) -> None:
+        """No more will be put: wakes whoever waits in `take`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _append(self, lane: Lane, arrivals: list[Arrival], size: int) -> None:
+        if arrivals and not lane.queue:
+            self._filled.append(lane)
+        lane.queue.extend(arrivals)
+        lane.held_bytes += size
+        self._held += size
+
+    def _squeeze(self, lane: Lane, arrival: Arrival) -> None:
+        """Queue one message although it is tight, at the cost of the lane that holds the most."""
+        size = len(arrival.message) + MESSAGE_OVERHEAD
+        while self._held + size > self._limit:
+            heaviest = max(self._filled, key=lambda held: held.held_bytes, default=lane)
+            if heaviest.held_bytes <= lane.held_bytes + size:
+                lane.dropped += 1
+                return
+            self._release(heaviest, len(heaviest.queue.pop().message) + MESSAGE_OVERHEAD)
+            heaviest.dropped += 1
+            if not heaviest.queue:
+                self._filled.remove(heaviest)
+        self._append(lane, [arrival], size)
+
+    def _pull(self, lane: Lane, limit: int) -> list[Arrival]:
+        queue = lane.queue
+        if len(queue) <= limit:
+            taken = list(queue)
+            queue.clear()
+            self._release(lane, lane.held_bytes)
+            return taken
+        taken = [queue.popleft() for _ in range(limit)]
+        freed = sum(len(arrival.message) for arrival in taken)
+        self._release(lane, freed + MESSAGE_OVERHEAD * limit)
+        return taken
+
+    def _release(self, lane: Lane, size: int) -> None:
+        lane.held_bytes -= size
+        self._held -= size

@@ -1,0 +1,255 @@
+"""Intake: the one thread between reception and the journal.
+
+It takes what the event source has, opens it, admits it and appends it to the journal, batch by
+batch. What cannot be accepted goes to quarantine with its reason. It never waits for anything
+below the journal.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import structlog
+
+from consumer.errors import DayfoldError, DecompressionError, TamperedError, UnknownKeyError
+from consumer.journal import Journal
+from consumer.quarantine.quarantine import Quarantine, Quarantined
+from consumer.reception.desks import Desks, is_logged
+from consumer.reception.sources import Arrival, EventSource
+from consumer.wire.admission import Admission, Admitted, Refused
+from consumer.wire.envelope import Envelope, Opened
+from consumer.wire.keys import KeyRing
+from consumer.wire.losses import LossLedger
+from consumer.wire.profiles import Profiles
+
+log = structlog.get_logger("intake")
+
+BATCH = 512
+WAIT_S = 0.05
+# A v1 nonce is four zero bytes and a u64 counter. A message that no key opens but whose counter
+# follows closely on the last one that opened is damaged rather than under an unknown key.
+NEAR_COUNTER = 1 << 16
+RETRIED_REASONS = ("unknown_key", "tampered")
+
+
+@dataclass(slots=True)
+class IntakeCounts:
+    """What the intake did since it started. Written by the intake thread only."""
+
+    received: int = 0
+    received_bytes: int = 0
+    journaled: int = 0
+    duplicates: int = 0
+    late: int = 0
+    filtered: int = 0
+    quarantined: int = 0
+    retried: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, object]:
+        """A copy for status and metrics."""
+        return asdict(self)
+
+
+class Intake:
+    """Owns the intake thread. `start`, then `stop`, which drains what was received.
+
+    Args:
+        source: where messages come from.
+        room: says whether the disk has room; while it has not, nothing is taken from the source.
+        on_fatal: called once, from the intake thread, when the journal refuses an append or the
+            source broke down.
+        profiles: how the detectors differ.
+        between: work between two batches; True while there is more of it.
+    """
+
+    def __init__(
+        self,
+        source: EventSource,
+        ring: KeyRing,
+        envelope: Envelope,
+        admission: Admission,
+        journal: Journal,
+        quarantine: Quarantine,
+        losses: LossLedger,
+        *,
+        room: Callable[[], bool],
+        on_fatal: Callable[[DayfoldError], None],
+        profiles: Profiles | None = None,
+        between: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.counts = IntakeCounts()
+        self.losses = losses
+        self._source = source
+        self._ring = ring
+        self._envelope = envelope
+        self._desks = Desks(admission, profiles or Profiles())
+        self._journal = journal
+        self._quarantine = quarantine
+        self._room = room
+        self._between = between
+        self._on_fatal = on_fatal
+        self._stopping = threading.Event()
+        self._retry_asked = threading.Event()
+        self._ring_generation = ring.generation
+        self._last_counter: dict[str, int] = {}
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Finish what the source still holds, then end. True if all of it reached the journal.
+
+        The source must have been told to stop receiving before, or this never catches up.
+        """
+        self._stopping.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def retry_quarantine(self) -> None:
+        """Ask for another try at messages that no key opened; done by the intake thread."""
+        self._retry_asked.set()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        busy = False
+        try:
+            while True:
+                stopping = self._stopping.is_set()
+                if self._room():
+                    arrivals = self._source.take(BATCH, 0.0 if stopping or busy else WAIT_S)
+                    if arrivals:
+                        self.accept(arrivals)
+                    elif stopping:
+                        break
+                    busy = not stopping and self._between()
+                elif self._stopping.wait(0.2):
+                    break
+                self._retry_if_due()
+        except DayfoldError as error:
+            self._on_fatal(error)
+
+    def accept(self, arrivals: list[Arrival]) -> None:
+        """Take a batch the whole way to the journal.
+
+        Raises:
+            JournalError: the journal did not take the batch; the messages of this batch are then
+                not acknowledged and count as received but not journaled.
+        """
+        counts = self.counts
+        admitted: list[Admitted] = []
+        for arrival in arrivals:
+            counts.received += 1
+            counts.received_bytes += len(arrival.message)
+            if (event := self._admit(arrival)) is not None:
+                admitted.append(event)
+        if admitted:
+            self._append(admitted)
+
+    def _append(self, admitted: list[Admitted]) -> None:
+        done = self._journal.append(admitted)
+        self.counts.journaled += done.added
+        self.counts.duplicates += done.duplicates
+        self.counts.late += done.late
+
+    def found(self, detector: str) -> dict[str, object] | None:
+        """What was found about a detector, beside what its profile says; None before it sends."""
+        desk = self._desks.get(detector)
+        return None if desk is None else desk.found()
+
+    def _admit(self, arrival: Arrival) -> Admitted | None:
+        message = arrival.message
+        desk = self._desks[arrival.detector]
+        if arrival.sealed:
+            try:
+                opened = self._envelope.open(arrival.detector, message)
+            except UnknownKeyError as error:
+                reason = "tampered" if self._looks_damaged(arrival) else "unknown_key"
+                self._refuse(arrival, reason, str(error))
+                return None
+            except TamperedError as error:
+                self._refuse(arrival, "tampered", str(error))
+                return None
+            except DecompressionError as error:
+                self._refuse(arrival, "decompression", str(error))
+                return None
+            if opened.counter is not None:
+                self.losses.note(arrival.detector, opened.counter)
+                self._last_counter[arrival.detector] = opened.counter
+            desk.schemes[opened.scheme] += 1
+            payload, block = opened.payload, opened.block
+        else:
+            payload, block = message, None
+        if desk.logged_only and not is_logged(payload):
+            self.counts.filtered += 1
+            desk.filtered += 1
+            return None
+        event = desk.admit(payload, block, arrival.arrival_ns)
+        if isinstance(event, Refused):
+            self._refuse(arrival, event.reason, event.detail)
+            return None
+        return event
+
+    def _looks_damaged(self, arrival: Arrival) -> bool:
+        last = self._last_counter.get(arrival.detector)
+        if last is None or arrival.message[:4] != b"\0\0\0\0":
+            return False
+        counter = int.from_bytes(arrival.message[4:12], "little")
+        return last < counter <= last + NEAR_COUNTER
+
+    def _refuse(self, arrival: Arrival, reason: str, detail: str) -> None:
+        self.counts.quarantined += 1
+        self.counts.refused[reason] = self.counts.refused.get(reason, 0) + 1
+        self._quarantine.put(
+            reason,
+            arrival.message,
+            detector=arrival.detector,
+            arrival_ns=arrival.arrival_ns,
+            detail=detail,
+            sealed=arrival.sealed,
+        )
+
+    def _retry_if_due(self) -> None:
+        generation = self._ring.generation
+        if generation == self._ring_generation and not self._retry_asked.is_set():
+            return
+        self._ring_generation = generation
+        self._retry_asked.clear()
+        for reason in RETRIED_REASONS:
+            # Only what is on disk may leave the quarantine.
+            taken = self._quarantine.take(reason, self._retry, settle=self._journal.sync)
+            if taken:
+                log.info("quarantine retried", reason=reason, admitted=taken)
+
+    def _retry(self, message: Quarantined) -> bool:
+        """Admit one quarantined message; False leaves it where it is."""
+        try:
+            opened = self._envelope.open(message.detector, message.message)
+        except (UnknownKeyError, TamperedError, DecompressionError):
+            return False
+        desk = self._desks[message.detector]
+        if desk.logged_only and not is_logged(opened.payload):
+            self.counts.filtered += 1
+            desk.filtered += 1
+            self._not_lost(message, opened)
+            return True
+        event = desk.admit(opened.payload, opened.block, message.arrival_ns)
+        if isinstance(event, Refused):
+            return False
+        desk.schemes[opened.scheme] += 1
+        self._not_lost(message, opened)
+        self._append([event])
+        self.counts.retried += 1
+        return True
+
+    def _not_lost(self, message: Quarantined, opened: Opened) -> None:
+        if opened.counter is not None:
+            self.losses.note(message.detector, opened.counter)

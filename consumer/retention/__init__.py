@@ -1,0 +1,1 @@
+"""Letting days go: by age and size, or because somebody asked for it."""

@@ -1,0 +1,63 @@
+"""What is done beside closing days, by the same thread: forgetting, and retention once an hour."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import structlog
+
+from consumer.clock import Clock
+from consumer.errors import ForgetError
+from consumer.retention.forget import Forgetting
+from consumer.retention.retention import Retention
+
+log = structlog.get_logger("upkeep")
+
+RETENTION_EVERY_S = 3600.0
+#: A day that could not be forgotten is tried again after this time.
+FORGET_AGAIN_S = 60.0
+
+
+class Upkeep:
+    """For the thread that closes days: no fold runs while it is at work."""
+
+    def __init__(self, forgetting: Forgetting, retention: Retention, clock: Clock) -> None:
+        self._forgetting = forgetting
+        self._retention = retention
+        self._clock = clock
+        self._retained_at: float | None = None
+        self._failed_at: float | None = None
+
+    def step(self, now_ns: int | None) -> list[date]:
+        """Do what is due; gives the days that were forgotten.
+
+        Args:
+            now_ns: the clock that closes days, UTC ns; None while it is not known.
+
+        Raises:
+            JournalError: the disk does not let a journal be removed.
+            StoreError: the catalogue cannot be read.
+        """
+        forgotten = self.forget()
+        if now_ns is not None and self._is_over(self._retained_at, RETENTION_EVERY_S):
+            self._retained_at = self._clock.monotonic()
+            self._retention.apply(now_ns)
+        return forgotten
+
+    def forget(self) -> list[date]:
+        """Forget what was asked for; what fails is logged and tried again a minute later."""
+        forgotten: list[date] = []
+        if not self._is_over(self._failed_at, FORGET_AGAIN_S):
+            return forgotten
+        for tombstone in self._forgetting.unfinished():
+            try:
+                self._forgetting.finish(tombstone)
+            except ForgetError as error:
+                self._failed_at = self._clock.monotonic()
+                log.error("day not forgotten", day=str(tombstone.day), error=str(error))
+            else:
+                forgotten.append(tombstone.day)
+        return forgotten
+
+    def _is_over(self, since: float | None, seconds: float) -> bool:
+        return since is None or self._clock.monotonic() - since >= seconds

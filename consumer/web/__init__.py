@@ -1,0 +1,1 @@
+"""HTTP: health, metrics and the same questions, in a process of its own."""
