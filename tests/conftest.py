@@ -4,6 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# How long an example takes says nothing about what is tested, only about the machine.
+settings.register_profile("dayfold", deadline=None)
+settings.load_profile("dayfold")
 
 
 @pytest.fixture(autouse=True)

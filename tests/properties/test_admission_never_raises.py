@@ -1,6 +1,6 @@
 from zoneinfo import ZoneInfo
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.days import MAX_NS, day_bounds_ns
@@ -14,7 +14,6 @@ arrivals = st.integers(0, MAX_NS)
 seconds = int64 | st.integers(1_499_000_000, 1_500_000_000)
 
 
-@settings(deadline=None)
 @given(st.booleans(), st.lists(st.binary(max_size=60), max_size=5), arrivals)
 def test_any_bytes_get_an_answer(event_clock: bool, payloads: list[bytes], now: int) -> None:
     admission = Admission(MADRID, event_clock=event_clock)
@@ -25,7 +24,6 @@ def test_any_bytes_get_an_answer(event_clock: bool, payloads: list[bytes], now: 
     assert answers == len(payloads)
 
 
-@settings(deadline=None)
 @given(st.booleans(), st.text(max_size=9), seconds, int32, arrivals)
 def test_an_admitted_event_lies_in_its_day_and_never_after_its_arrival(
     event_clock: bool, event_id: str, own_seconds: int, nanos: int, now: int

@@ -53,7 +53,7 @@ nested = st.fixed_dictionaries(
 
 
 @given(nested)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_record_becomes_an_event_that_survives_its_bytes(record: dict[str, Any]) -> None:
     (found,) = read_line(json.dumps(record).encode()).records or (None,)
     if found is None:
@@ -67,7 +67,7 @@ def test_any_record_becomes_an_event_that_survives_its_bytes(record: dict[str, A
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_bytes_are_read(line: bytes) -> None:
     found = read_line(line)
     assert found.records == []
@@ -78,7 +78,7 @@ def test_any_bytes_are_read(line: bytes) -> None:
     st.sampled_from(range(len(LINES))),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=5),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_damaged_line_gives_an_event_or_a_fault(
     number: int, damage: list[tuple[float, int]]
 ) -> None:
@@ -98,7 +98,7 @@ def test_a_damaged_line_gives_an_event_or_a_fault(
         max_size=5,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_whole_record_among_torn_ones_is_found(
     pieces: list[tuple[int, float | None]],
 ) -> None:
@@ -115,7 +115,7 @@ def test_every_whole_record_among_torn_ones_is_found(
 
 
 @given(st.binary(max_size=600), st.lists(st.integers(0, 200), max_size=8), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_log_that_grows_in_any_steps_gives_each_whole_line_once(
     content: bytes, steps: list[int], reopened: bool
 ) -> None:

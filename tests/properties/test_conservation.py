@@ -135,7 +135,7 @@ class World:
         return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps)
 def test_what_was_synced_is_there_exactly_once(story: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:

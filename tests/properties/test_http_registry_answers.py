@@ -66,7 +66,6 @@ def read_or_malformed(read: Callable[[bytes], object], body: bytes) -> None:
         read(body)
 
 
-@settings(deadline=None)
 @given(body=answers)
 def test_no_body_crashes_the_readers(body: bytes) -> None:
     read_or_malformed(lambda given: read_key_field("seed", given), body)
@@ -74,7 +73,6 @@ def test_no_body_crashes_the_readers(body: bytes) -> None:
     read_or_malformed(lambda given: read_config("ml-detector", given), body)
 
 
-@settings(deadline=None)
 @given(
     bodies=st.lists(st.dictionaries(fields, values).map(lambda v: json.dumps(v).encode()) | answers)
 )
@@ -97,7 +95,6 @@ def test_what_was_taken_can_always_be_used_and_shown(bodies: list[bytes]) -> Non
     assert directory.faults()[0] >= len(directory.faults()[1])
 
 
-@settings(deadline=None)
 @given(
     handed=st.lists(
         st.tuples(st.sampled_from(get_args(KeySource)), st.integers(0, 100)), max_size=300
@@ -128,7 +125,7 @@ def server() -> Iterator[HttpRegistryServer]:
         yield started
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(raw=st.one_of(st.binary(), st.builds(bytes.__add__, heads, answers)))
 def test_no_bytes_on_the_socket_raise_anything_but_a_registry_error(
     server: HttpRegistryServer, raw: bytes

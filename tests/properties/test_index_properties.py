@@ -45,7 +45,7 @@ def expected(
     return sorted(scored, key=lambda entry: (-entry[3], entry[0], entry[2]))[:k]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(steps=steps_drawn, k=st.integers(1, 40), window=st.tuples(*[st.sampled_from(DAYS)] * 2))
 def test_any_history_of_commits_leaves_what_a_plain_model_says(
     steps: list[tuple[str, date, list[int]]], k: int, window: tuple[date, date]

@@ -59,7 +59,7 @@ def told(batches: list[EventBatch]) -> list[Any]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(stream=streams(), cut=st.integers(1, 45), most_flows=st.integers(1, 6))
 def test_the_way_packets_are_cut_into_batches_changes_nothing(
     stream: list[Timed], cut: int, most_flows: int
@@ -72,7 +72,7 @@ def test_the_way_packets_are_cut_into_batches_changes_nothing(
     assert whole.facts == parts.facts
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(stream=streams(), most_flows=st.integers(1, 6))
 def test_every_event_is_in_one_entry_and_every_byte_in_one_flow(
     stream: list[Timed], most_flows: int
@@ -131,7 +131,7 @@ def unchanged(embedders: dict[str, Embedder]) -> dict[str, Any]:
 CHANGES = ("size", "time", "port", "score", "tag", "gone")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(place=st.integers(0, len(MIXED) - 1), change=st.sampled_from(CHANGES))
 def test_a_change_of_any_packet_shows_in_all_three_indices(
     place: int, change: str, embedders: dict[str, Embedder], unchanged: dict[str, Any]

@@ -46,7 +46,6 @@ def records_in(file: io.FileIO, size: int) -> list[Record]:
     return [record for frames in valid_frames(file, size, DAY, 1, []) for record in decode(frames)]
 
 
-@settings(deadline=None)
 @given(batches)
 def test_what_is_encoded_is_decoded(batch: list[tuple[Admitted, bytes]]) -> None:
     content = segment_header(DAY, 1) + encode([event for event, _ in batch])
@@ -62,7 +61,6 @@ def test_what_is_encoded_is_decoded(batch: list[tuple[Admitted, bytes]]) -> None
     assert scan.ids.tobytes() == b"".join(event.digest for event, _ in batch)
 
 
-@settings(deadline=None)
 @given(batches, st.data())
 def test_any_cut_leaves_the_records_before_it(
     batch: list[tuple[Admitted, bytes]], data: st.DataObject
@@ -82,7 +80,7 @@ def test_any_cut_leaves_the_records_before_it(
     assert (scan.torn_at is None) is (len(scan.gaps) == 0)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(admitted(), min_size=1, max_size=12), st.data())
 def test_any_changed_byte_costs_only_its_own_record(
     batch: list[tuple[Admitted, bytes]], data: st.DataObject

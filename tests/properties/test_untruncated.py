@@ -95,7 +95,7 @@ def changed(draw: Callable[..., Any], path: str) -> list[Timed]:
 
 
 @pytest.mark.parametrize(("index", "path"), EXACT)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_any_change_of_one_field_of_one_event_changes_the_rows_it_feeds(
     index: str,
@@ -109,7 +109,7 @@ def test_any_change_of_one_field_of_one_event_changes_the_rows_it_feeds(
     assert vectors.tobytes() != before.tobytes() or facts != facts_before
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     place=st.integers(0, len(EVENTS) - 1),
     feature=st.sampled_from(
@@ -127,7 +127,7 @@ def test_a_tenfold_feature_of_any_event_flagged_or_not_moves_a_vector_of_the_att
     assert vectors.tobytes() != unchanged["attack"][0].tobytes()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(place=st.integers(0, len(EVENTS) - 1))
 def test_leaving_out_any_event_changes_all_three_indices(
     place: int, embedders: dict[str, Embedder], unchanged: dict[str, Any]
@@ -141,7 +141,7 @@ def test_leaving_out_any_event_changes_all_three_indices(
             assert vectors.tobytes() != unchanged[name][0].tobytes()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(minute=st.integers(0, 1439))
 def test_an_event_in_any_minute_moves_the_row_of_its_series(
     minute: int, embedders: dict[str, Embedder], unchanged: dict[str, Any]
