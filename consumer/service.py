@@ -228,7 +228,7 @@ class Service:
         retention = Retention(
             self._settings.retention, self.journal, catalogue, data_dir=data_dir, zone=zone
         )
-        return Upkeep(forgetting, retention, self._clock)
+        return Upkeep(forgetting, retention, catalogue, self._clock, data_dir=data_dir)
 
     def _day_clock(self) -> int | None:
         if self._settings.day.clock == "event":

@@ -13,11 +13,9 @@ neither of the last two generations names is removed. A crash at any point leave
 generation or the new one; leftovers go at the next writable open.
 """
 
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
@@ -25,13 +23,12 @@ from typing import Self
 
 import numpy as np
 
-from index.durable_file import TEMPORARY, DurableFile, sync_folder
+from index.durable_file import DurableFile, sync_folder
 from index.errors import (
     DayMissingError,
     ModelMismatchError,
     RevisionError,
     StoreCorruptError,
-    StoreLockedError,
     StoreMissingError,
     StoreWriteError,
 )
@@ -39,10 +36,7 @@ from index.exact_rows import ExactRows, RowIndex
 from index.loaded_rows import LoadedRows
 from index.manifest import (
     Manifest,
-    manifest_generations,
-    manifest_name,
     read_current,
-    read_generation,
     read_manifest,
     write_manifest,
 )
@@ -58,10 +52,10 @@ from index.store import (
     VectorStore,
     row_id,
 )
+from index.store_folder import file_stamp, previous_files, remove_leftovers, take_lock
 from index.vectors import check_vectors
 from index.verify_files import verify_files
 
-LOCK = "writer.lock"
 _STALE_READS = 5
 
 
@@ -75,6 +69,7 @@ class FaissStore(VectorStore):
         self._manifest = manifest
         self._lock = lock
         self._rows = LoadedRows(folder, rows)
+        self._seen_damaged: dict[date, tuple[int, int] | None] = {}
         # Two locks, because embedding may feed a commit for minutes while searches go on.
         self._writing = threading.RLock()
         self._reading = threading.RLock()
@@ -173,7 +168,7 @@ class FaissStore(VectorStore):
                     file.publish(held.file)
                     return rows
                 name = plain
-                if plain in manifest.files() | _previous_files(self._folder, manifest):
+                if plain in manifest.files() | previous_files(self._folder, manifest):
                     name = shard_name(day, revision, manifest.generation + 1)
                 file.publish(name)
             shard = Shard(day, revision, rows, name, shard_size(self.dimension, rows), digest)
@@ -233,6 +228,8 @@ class FaissStore(VectorStore):
                 raise DayMissingError(
                     f"index {self.name} holds rows 0 to {shard.rows - 1} of {day}, not row {bad}."
                 )
+            if day in loaded.damaged:
+                raise loaded.damaged[day]
             base = row_id(day, shard.revision, 0)
             return loaded.vectors(base + np.asarray(wanted, dtype=np.int64))
 
@@ -240,7 +237,13 @@ class FaissStore(VectorStore):
         """See `VectorStore.day_rows`."""
         with self._reading:
             loaded = self._loaded()
-            return list(self._manifest.shards), loaded.vectors(loaded.day_row_ids())
+            days = [day for day in self._manifest.shards if day not in loaded.damaged]
+            return days, loaded.vectors(loaded.day_row_ids())
+
+    def damaged(self) -> Mapping[date, StoreCorruptError]:
+        """See `VectorStore.damaged`."""
+        with self._reading:
+            return MappingProxyType(dict(self._loaded().damaged))
 
     def verify(self, *, deep: bool) -> list[Fault]:
         """See `VectorStore.verify`."""
@@ -255,6 +258,9 @@ class FaissStore(VectorStore):
         """
         with self._reading:
             if read_current(self._folder, self.name)[0] == self._manifest.generation:
+                if self._rows.damaged and self._damaged_files() != self._seen_damaged:
+                    # A repair puts the same bytes back under the same name and generation.
+                    self._load(self._manifest)
                 return False
             newer = read_manifest(self._folder, self.name)
             _check_identity(newer, self.dimension, self.model)
@@ -280,20 +286,25 @@ class FaissStore(VectorStore):
     def _load(self, manifest: Manifest) -> None:
         """Bring memory to `manifest`, or to a newer one if its files have gone meanwhile."""
         for _ in range(_STALE_READS):
-            try:
-                self._rows.show(manifest)
-            except StoreCorruptError:
-                newer = read_manifest(self._folder, self.name)
-                if newer.generation == manifest.generation:
-                    raise
-                _check_identity(newer, self.dimension, self.model)
-                manifest = newer
-            else:
+            self._rows.show(manifest)
+            newer = read_manifest(self._folder, self.name) if self._rows.damaged else manifest
+            if newer.generation == manifest.generation:
                 self._manifest = manifest
+                self._seen_damaged = self._damaged_files()
                 return
+            _check_identity(newer, self.dimension, self.model)
+            manifest = newer
         raise StoreMissingError(
             f"index {self.name} changed {_STALE_READS} times while it was read; try again."
         )
+
+    def _damaged_files(self) -> dict[date, tuple[int, int] | None]:
+        """Which file each damaged day has now, so that another one in its place is noticed."""
+        return {
+            day: file_stamp(self._folder / SHARD_FOLDER / self._manifest.shards[day].file)
+            for day in self._rows.damaged
+            if day in self._manifest.shards
+        }
 
     def _writable_manifest(self) -> Manifest:
         if self._lock is None:
@@ -307,59 +318,6 @@ class FaissStore(VectorStore):
         with self._reading:
             self._manifest = following
         remove_leftovers(self._folder, following)
-
-
-def take_lock(folder: Path) -> int:
-    """Take the right to write in `folder`, made if need be. Gives a handle; closing it gives up.
-
-    Raises:
-        StoreLockedError: another process, or another object of this one, holds it.
-        StoreWriteError: the folder cannot be made.
-    """
-    try:
-        # One by one: `parents=True` would give the outer folders another mode.
-        for each in (folder.parent, folder, folder / SHARD_FOLDER):
-            each.mkdir(mode=0o700, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreWriteError(f"{folder} cannot be written: {error.strerror}.") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
-        raise StoreLockedError(
-            f"{folder} is being written by another process; stop it or wait for it to end."
-        ) from None
-    return handle
-
-
-def remove_leftovers(folder: Path, manifest: Manifest) -> None:
-    """Remove what neither `manifest` nor the generation before it names. Needs the lock."""
-    kept = manifest.files() | _previous_files(folder, manifest)
-    manifests = {manifest_name(manifest.generation), manifest_name(manifest.generation - 1)}
-    for path in [*folder.glob("manifest-*.json"), *folder.glob(f"*{TEMPORARY}")]:
-        if path.name not in manifests:
-            _remove(path)
-    for path in (folder / SHARD_FOLDER).iterdir():
-        if path.name not in kept:
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    # What is committed is committed; a leftover that cannot go now goes at the next open.
-    with suppress(OSError):
-        path.unlink()
-
-
-def _previous_files(folder: Path, manifest: Manifest) -> set[str]:
-    before = manifest.generation - 1
-    if before not in manifest_generations(folder):
-        return set()
-    try:
-        return read_generation(folder, manifest.index, before).files()
-    except StoreCorruptError:
-        # It is only a safety copy. What it alone named cannot be told from a leftover.
-        return set()
 
 
 def _open_to_write(

@@ -5,8 +5,8 @@ from datetime import date
 from pathlib import Path
 
 from index.errors import StoreMissingError
-from index.faiss_store import remove_leftovers, take_lock
 from index.manifest import manifest_name, read_manifest, write_manifest
+from index.store_folder import remove_leftovers, take_lock
 
 
 def forget_day(root: Path, name: str, day: date) -> int:

@@ -1,11 +1,13 @@
 """The shards of one generation in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
+from index.errors import StoreCorruptError
 from index.exact_rows import RowIndex, Selection
 from index.manifest import Manifest
 from index.shards import ids_of, read_shard
@@ -13,9 +15,9 @@ from index.store import Hit, RowIds, Shard, Vectors, day_range, row_id, split_ro
 
 
 class LoadedRows:
-    """Holds exactly the rows of the manifest it shows, each shard checked as it was read.
+    """Holds the rows of the manifest it shows, each shard checked as it was read.
 
-    Not safe for several threads; the store that owns it takes care of that.
+    A shard that fails is left out whole and named in `damaged`; the others are searched. Not safe for several threads; the store that owns it takes care of that.
     """
 
     def __init__(self, folder: Path, make: Callable[[int], RowIndex]) -> None:
@@ -23,6 +25,12 @@ class LoadedRows:
         self._make = make
         self._manifest: Manifest | None = None
         self._rows: RowIndex | None = None
+        self._damaged: dict[date, StoreCorruptError] = {}
+
+    @property
+    def damaged(self) -> Mapping[date, StoreCorruptError]:
+        """The days of the shown generation that cannot be trusted, and why."""
+        return MappingProxyType(self._damaged)
 
     @property
     def loaded(self) -> bool:
@@ -37,20 +45,20 @@ class LoadedRows:
         """Give the memory back."""
         self._manifest = None
         self._rows = None
+        self._damaged = {}
 
     def show(self, manifest: Manifest) -> None:
         """Bring memory to `manifest`, reading only the shards it does not hold yet.
 
-        After an error nothing is held: half of a generation is never searched.
-
-        Raises:
-            StoreCorruptError: a shard is not what the manifest says.
+        What was damaged before is read again. After any other error than a damaged shard nothing
+        is held: half of a generation is never searched unsaid.
         """
-        held = dict(self._manifest.shards) if self._manifest else {}
+        held = self._sound() if self._manifest else {}
         if self._rows is None:
             self._rows = self._make(manifest.dimension)
         rows = self._rows
         self._manifest = None
+        self._damaged = {}
         try:
             for day, shard in held.items():
                 if manifest.shards.get(day) != shard:
@@ -58,7 +66,12 @@ class LoadedRows:
             rows.reserve(manifest.rows)
             for day, shard in manifest.shards.items():
                 if held.get(day) != shard:
-                    self._add(rows, manifest, shard)
+                    try:
+                        self._add(rows, manifest, shard)
+                    except StoreCorruptError as error:
+                        # Blocks that came before the fault showed are believed no more than it.
+                        rows.remove(*_id_range(shard))
+                        self._damaged[day] = error
         except BaseException:
             self.forget()
             raise
@@ -92,9 +105,13 @@ class LoadedRows:
         return self._held().vectors(ids)
 
     def day_row_ids(self) -> RowIds:
-        """Identifiers of row 0 of every day, oldest first."""
-        shards = self._manifest.shards.values() if self._manifest else ()
+        """Identifiers of row 0 of every day that can be trusted, oldest first."""
+        shards = self._sound().values()
         return np.array([row_id(shard.day, shard.revision, 0) for shard in shards], dtype=np.int64)
+
+    def _sound(self) -> dict[date, Shard]:
+        shards = self._manifest.shards if self._manifest else {}
+        return {day: shard for day, shard in shards.items() if day not in self._damaged}
 
     def _held(self) -> RowIndex:
         if self._rows is None or self._manifest is None:

@@ -16,7 +16,6 @@ from index.catalogue import Catalogue
 from index.chunks import Chunk, IndexState
 from index.durable_file import sync_folder
 from index.errors import CatalogueCorruptError, StoreCorruptError, StoreMissingError
-from index.faiss_store import remove_leftovers, take_lock
 from index.manifest import (
     Manifest,
     manifest_generations,
@@ -27,6 +26,7 @@ from index.manifest import (
 )
 from index.shards import read_shard
 from index.store import ModelIdentity, ModelLike, Shard
+from index.store_folder import remove_leftovers, take_lock
 from index.verify_files import verify_files
 
 

@@ -15,7 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import RevisionError
+from index.errors import RevisionError, StoreCorruptError
 
 ROW_BITS = 28
 REVISION_BITS = 12
@@ -139,7 +139,9 @@ class VectorStore(ABC):
 
     * A commit shows all rows of a revision or none, in every process, at any moment of a crash.
     * Committing the same rows again changes nothing.
-    * What cannot be read raises `StoreCorruptError`; it is never served as empty.
+    * What cannot be read is never served as empty: without its manifest an index raises
+      `StoreCorruptError`; a day whose shard is damaged is left out of what is found, and `damaged`
+      names it, so that whoever answers can say what is missing from the answer.
     * One writer at a time, any number of readers, in any process. Methods may be called from
       several threads.
     """
@@ -213,7 +215,7 @@ class VectorStore(ABC):
 
         Raises:
             VectorError: queries of the wrong shape or type, not finite, not normalised.
-            StoreCorruptError: a shard cannot be trusted; the error names its day.
+            StoreCorruptError: the manifest cannot be trusted.
         """
 
     @abstractmethod
@@ -222,12 +224,19 @@ class VectorStore(ABC):
 
         Raises:
             DayMissingError: the day or a row is not held.
-            StoreCorruptError: a shard cannot be trusted.
+            StoreCorruptError: the shard of that day cannot be trusted.
         """
 
     @abstractmethod
     def day_rows(self) -> tuple[list[date], Vectors]:
-        """Row 0 of every day, oldest first: the days and an array (days, dimension)."""
+        """Row 0 of every day, oldest first: the days and an array (days, dimension).
+
+        Days that are `damaged` are left out.
+        """
+
+    @abstractmethod
+    def damaged(self) -> Mapping[date, StoreCorruptError]:
+        """The days whose rows cannot be trusted and are left out of every answer, and why."""
 
     @abstractmethod
     def verify(self, *, deep: bool) -> list[Fault]:

@@ -20,9 +20,10 @@ from consumer.clock import ManualClock
 from consumer.folding.executor import FoldExecutor, FoldJob, FoldReport, IndexOutcome
 from consumer.journal import open_chunk
 from consumer.quarantine.quarantine import Quarantine
+from consumer.questions.why import SERIES_IN_WORDS
 from consumer.settings import Settings
 from consumer.wire.admission import Admission, Admitted
-from embed.rows import RowFacts
+from embed.rows import JSON, RowFacts
 from index.catalogue import Catalogue
 from index.chunks import Chunk
 from index.commit import commit_chunk
@@ -35,6 +36,10 @@ INDICES = ("timeseries", "semantic", "attack")
 MODEL = ModelIdentity("given", "0" * 64)
 DIMENSION = 8
 NOW = 1_500_000_000_000_000_000
+# As much of a real day row as the comparison of two days reads.
+DAY_DETAIL: dict[str, JSON] = {
+    "series": {name: {"total": 20, "hours": [20] + [0] * 23} for name in SERIES_IN_WORDS}
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class EventRows(FoldExecutor):
         chunk = open_chunk(job.data_dir / "journal", job.day, job.revision, zone=UTC)
         payloads = [record.payload for batch in chunk.batches(64) for record in batch]
         vectors = np.stack([_vector(payload) for payload in [b"day", *payloads]])
-        facts = [RowFacts("day", str(job.day), len(payloads), 0, 1, {})]
+        facts = [RowFacts("day", str(job.day), len(payloads), 0, 1, DAY_DETAIL)]
         facts += [
             RowFacts("event", NetworkSecurityEvent.FromString(payload).event_id, 1, 0, 1, {})
             for payload in payloads

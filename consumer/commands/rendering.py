@@ -128,8 +128,20 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+def missing(console: Console, answer: Mapping[str, Any]) -> None:
+    """Before an answer: the days that are not in it, why, and what mends that."""
+    for gone in answer["missing"]:
+        console.print(
+            Text.assemble(
+                ("not in this answer: ", "red"),
+                f"{gone['day']}, index {gone['index']}: {gone['detail']}. {gone['repair']}.",
+            )
+        )
+
+
 def similar(console: Console, answer: Mapping[str, Any]) -> None:
     """Days like a day, and why."""
+    missing(console, answer)
     if not answer["results"]:
         console.print(f"Nothing to compare {answer['day']} with yet.")
         return
@@ -146,6 +158,7 @@ def similar(console: Console, answer: Mapping[str, Any]) -> None:
 
 def search(console: Console, answer: Mapping[str, Any]) -> None:
     """Behaviours in words: a head with score, time and count, then the behaviour itself."""
+    missing(console, answer)
     if not answer["results"]:
         console.print("Nothing found.")
         return
@@ -180,6 +193,7 @@ def _verdicts(verdicts: Mapping[str, int]) -> str:
 
 def neighbours(console: Console, answer: Mapping[str, Any]) -> None:
     """Attacks like an event."""
+    missing(console, answer)
     if not answer["results"]:
         console.print("Nothing found.")
         return
@@ -194,6 +208,7 @@ def neighbours(console: Console, answer: Mapping[str, Any]) -> None:
 
 def novelty(console: Console, answer: Mapping[str, Any]) -> None:
     """How unlike its past each day is."""
+    missing(console, answer)
     table = Table(
         title="Novelty (0 ordinary, 1 unlike anything before)",
         title_justify="left",

@@ -2,11 +2,14 @@
 
 `similar` compares day rows, `search` compares a text with descriptions, `neighbours` compares an
 event's features with those of other events, `novelty` asks how unlike its past a day is.
+
+Every answer says in `missing` which days of which index are not in it, why, and what mends that:
+an answer without them must not look like an answer about them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +42,7 @@ from index.store import VectorStore
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 FLOAT = NDArray[np.float32]
+MENDED_BY = "the running service embeds the day again; or `dayfold repair`"
 
 
 class Recall:
@@ -148,6 +152,7 @@ class Recall:
                 }
                 for fused in fuse_days(likeness)[:k]
             ],
+            "missing": self._missing(likeness),
         }
 
     def search(
@@ -176,12 +181,14 @@ class Recall:
         if not text.strip():
             raise UsageError("an empty text cannot be searched for")
         store = self._store("semantic")
+        missing: list[dict[str, str]] = []
         results: list[dict[str, Any]] = []
         if store is not None:
             embedder = self._semantic_embedder(store)
             wanted = Wanted(k, first, last, where)
             results = self._descriptions.find(store, embedder.embed_text, text, wanted)
-        return {"query": text, "results": results}
+            missing = self._missing(["semantic"], first=first, last=last)
+        return {"query": text, "results": results, "missing": missing}
 
     def neighbours(self, event_id: str, *, k: int = 10) -> dict[str, Any]:
         """Events whose features are like those of a known event.
@@ -196,13 +203,18 @@ class Recall:
         store = self._store("attack")
         if store is None:
             raise UsageError("the attack index is empty: no day has been committed to it yet")
-        rows = self._catalogue.find_event(event_id)
+        damaged = store.damaged()
+        rows = [row for row in self._catalogue.find_event(event_id) if row.day not in damaged]
         if rows:
             row = rows[-1]
             vector = store.vectors(row.day, [row.row])
         else:
             vector = self._attack_embedder(store).embed_features(self._features_of(event_id))
-        return {"event": event_id, "results": self._alike(store, vector, k, without=event_id)}
+        return {
+            "event": event_id,
+            "results": self._alike(store, vector, k, without=event_id),
+            "missing": self._missing(["attack"]),
+        }
 
     def neighbours_of_file(self, path: Path, *, k: int = 10) -> dict[str, Any]:
         """Events like the one in a file of plain protobuf.
@@ -223,6 +235,7 @@ class Recall:
         return {
             "event": event.event_id or path.name,
             "results": self._alike(store, vector, k, without=event.event_id),
+            "missing": self._missing(["attack"]),
         }
 
     def novelty(self, day: date | None = None) -> dict[str, Any]:
@@ -248,7 +261,26 @@ class Recall:
             for one, by_index in sorted(by_day.items())
             if day is None or one == day
         ]
-        return {"days": entries}
+        return {"days": entries, "missing": self._missing(INDEX_NAMES, first=day, last=day)}
+
+    def _missing(
+        self, names: Iterable[str], *, first: date | None = None, last: date | None = None
+    ) -> list[dict[str, str]]:
+        """What these indices hold from `first` to `last`, both included, and could not answer with."""
+        found = []
+        for name in names:
+            store = self._store(name)
+            for day, error in sorted(store.damaged().items()) if store else ():
+                if (first or day) <= day <= (last or day):
+                    found.append(
+                        {
+                            "index": name,
+                            "day": day.isoformat(),
+                            "detail": f"{error.file} {error.detail}",
+                            "repair": MENDED_BY,
+                        }
+                    )
+        return found
 
     def _store(self, name: str) -> VectorStore | None:
         """The index, or None if nothing was ever committed to it.

@@ -73,6 +73,8 @@ class DescriptionSearch:
     ) -> list[dict[str, Any]]:
         """The results, best first, as `dayfold search --json` prints them.
 
+        Days whose rows are damaged are left out; `store.damaged` names them.
+
         Args:
             store: the semantic index.
             embed: the encoder that made its rows.
@@ -91,6 +93,8 @@ class DescriptionSearch:
             rows = descriptions.rows(
                 first=wanted.first, last=wanted.last, only=self._matching(wanted.where)
             )
+            for day in store.damaged():
+                rows &= ~descriptions.rows(first=day, last=day)
             cosines, scores = _scores(store, descriptions, rows, vector, understood)
             told = descriptions.tell(descriptions.rank(scores), rows, wanted.k)
             try:

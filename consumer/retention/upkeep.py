@@ -1,8 +1,13 @@
-"""What is done beside closing days, by the same thread: forgetting, and retention once an hour."""
+"""What is done beside closing days, by the same thread.
+
+Forgetting when it is asked for; once an hour retention, and a look at every byte of the indices:
+what a disk has damaged is marked, and the coordinator embeds it again from the journal.
+"""
 
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import structlog
 
@@ -10,10 +15,13 @@ from consumer.clock import Clock
 from consumer.errors import ForgetError
 from consumer.retention.forget import Forgetting
 from consumer.retention.retention import Retention
+from index.catalogue import Catalogue
+from index.chunks import INDEX_NAMES
+from index.mending import mark_damaged
 
 log = structlog.get_logger("upkeep")
 
-RETENTION_EVERY_S = 3600.0
+HOURLY_S = 3600.0
 #: A day that could not be forgotten is tried again after this time.
 FORGET_AGAIN_S = 60.0
 
@@ -21,11 +29,21 @@ FORGET_AGAIN_S = 60.0
 class Upkeep:
     """For the thread that closes days: no fold runs while it is at work."""
 
-    def __init__(self, forgetting: Forgetting, retention: Retention, clock: Clock) -> None:
+    def __init__(
+        self,
+        forgetting: Forgetting,
+        retention: Retention,
+        catalogue: Catalogue,
+        clock: Clock,
+        *,
+        data_dir: Path,
+    ) -> None:
         self._forgetting = forgetting
         self._retention = retention
+        self._catalogue = catalogue
+        self._index_root = data_dir / "index"
         self._clock = clock
-        self._retained_at: float | None = None
+        self._hourly_at: float | None = None
         self._failed_at: float | None = None
 
     def step(self, now_ns: int | None) -> list[date]:
@@ -39,8 +57,9 @@ class Upkeep:
             StoreError: the catalogue cannot be read.
         """
         forgotten = self.forget()
-        if now_ns is not None and self._is_over(self._retained_at, RETENTION_EVERY_S):
-            self._retained_at = self._clock.monotonic()
+        if now_ns is not None and self._is_over(self._hourly_at, HOURLY_S):
+            self._hourly_at = self._clock.monotonic()
+            self._mark_damaged()
             self._retention.apply(now_ns)
         return forgotten
 
@@ -58,6 +77,11 @@ class Upkeep:
             else:
                 forgotten.append(tombstone.day)
         return forgotten
+
+    def _mark_damaged(self) -> None:
+        for name in INDEX_NAMES:
+            for day in mark_damaged(self._index_root, name, self._catalogue):
+                log.error("rows damaged; they are embedded again", day=str(day), index=name)
 
     def _is_over(self, since: float | None, seconds: float) -> bool:
         return since is None or self._clock.monotonic() - since >= seconds

@@ -48,13 +48,17 @@ def found(data: Path) -> bool:
 
 
 def refused(data: Path) -> bool:
-    """Whether nothing can be read from the index: no rows, and not none either."""
+    """Whether what is damaged is neither served nor taken for empty.
+
+    The index is an error, or the day is named, none of its rows is found, and the other day's are.
+    """
     try:
         with FaissStore.open(data, "semantic") as store:
-            store.search(unit_rows(1, 0), 3)
+            days = {hit.day for hit in store.search(unit_rows(1, 0), 99)[0]}
+            named = set(store.damaged())
     except StoreCorruptError:
         return True
-    return False
+    return len(named) == 1 and days == {MONDAY, TUESDAY} - named
 
 
 def undetected(

@@ -342,7 +342,13 @@ def test_the_upkeep_of_a_service_applies_retention_once_an_hour(settings: Settin
             return []
 
     with open_days(settings) as offline:
-        upkeep = Upkeep(offline.forgetting, Counting(), clock)  # type: ignore[arg-type]
+        upkeep = Upkeep(
+            offline.forgetting,
+            Counting(),  # type: ignore[arg-type]
+            offline.catalogue,
+            clock,
+            data_dir=settings.data.dir,
+        )
         upkeep.step(None)
         for second in range(0, 7300, 100):
             upkeep.step(second)

@@ -11,7 +11,6 @@ from index.errors import (
     CatalogueError,
     ModelMismatchError,
     RowsReplacedError,
-    StoreCorruptError,
     VectorError,
 )
 from index.faiss_store import FaissStore
@@ -223,11 +222,13 @@ def test_between_the_switch_and_the_flip_new_rows_have_their_facts(
     assert catalogue.count_facts() == {("semantic", TUESDAY, 2): 4}
 
 
-def test_a_corrupt_index_is_an_error_of_the_lookup(
+def test_a_damaged_day_is_left_out_of_the_lookup_and_named(
     store: FaissStore, catalogue: Catalogue, tmp_path: Path
 ) -> None:
+    commit_sample(store, catalogue, MONDAY, rows=4)
     commit_sample(store, catalogue, TUESDAY, rows=10)
     shard = tmp_path / "index/semantic/shards" / store.shards()[TUESDAY].file
     shard.write_bytes(b"")
-    with pytest.raises(StoreCorruptError, match="2017-07-04"):
-        find_rows(store, catalogue, unit_rows(1, 9), 3)
+    (found,) = find_rows(store, catalogue, unit_rows(1, 9), 99)
+    assert [one.facts.day for one in found] == [MONDAY] * 4
+    assert list(store.damaged()) == [TUESDAY]

@@ -179,6 +179,16 @@ def test_days_that_come_or_are_replaced_later_are_seen(data: Data) -> None:
     assert {one["day"] for one in reader.find("dns", last=MONDAY)} == {str(MONDAY)}
 
 
+def test_a_text_that_a_damaged_day_carries_too_is_still_found_on_the_others(data: Data) -> None:
+    shard = data.root / "index/semantic/shards" / f"{MONDAY}-r0001.faiss"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    reader = data.reader()
+    found = reader.find("dns between internal hosts")
+    assert (found[0]["day"], found[0]["text"]) == (str(TUESDAY), LOOKUP + BENIGN)
+    assert {one["day"] for one in found} == {str(TUESDAY)}
+    assert list(reader.store.damaged()) == [MONDAY]
+
+
 def test_an_index_without_rows_finds_nothing(tmp_path: Path) -> None:
     data = Data(tmp_path)
     assert data.reader().find("anything") == []
