@@ -1,4 +1,7 @@
-"""Room on the disk: reception stops before the journal could fail, and resumes by itself."""
+"""Room on the disk: reception stops before the journal could fail, and resumes by itself.
+
+Quotas do not show in the free space: a write that found no room stops reception, too.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 MIB = 1024 * 1024
+#: Measures without a refused write after which there is room again.
+QUIET_MEASURES = 2
 
 
 def free_bytes(folder: Path) -> int:
@@ -29,11 +34,17 @@ class DiskRoom:
         self.min_free_mb = min_free_mb
         self.free_mb = 0
         self.stops = 0
+        #: What the last write said that found no room; None once writes are done again.
+        self.refused: str | None = None
         self._room = True
+        self._quiet = 0
         self.measure()
 
     def measure(self) -> None:
-        """Look at the disk. Called once a second by the service."""
+        """Look at the disk, and whether writes still find no room. Called once a second."""
+        self._quiet += 1
+        if self._quiet >= QUIET_MEASURES:
+            self.refused = None
         self.free_mb = self._free(self._folder) // MIB
         needed = self.min_free_mb if self._room else self.min_free_mb * 1.1
         room = self.free_mb >= needed
@@ -41,6 +52,16 @@ class DiskRoom:
             self.stops += 1
         self._room = room
 
+    def refuse(self, why: str) -> None:
+        """A write found no room, whatever the file system says; its writer tries it again.
+
+        From the thread that writes. It is over when two measures in a row heard of no such write.
+        """
+        if self.refused is None:
+            self.stops += 1
+        self.refused = why
+        self._quiet = 0
+
     def room(self) -> bool:
         """Whether reception may go on; cheap."""
-        return self._room
+        return self._room and self.refused is None

@@ -23,7 +23,12 @@ import consumer
 from consumer.backfill.appending import feed_of
 from consumer.clock import Clock, SystemClock
 from consumer.disk import DiskRoom
-from consumer.errors import ConfigurationError, DayfoldError, QuarantineError
+from consumer.errors import (
+    ConfigurationError,
+    DayfoldError,
+    JournalWriteError,
+    QuarantineError,
+)
 from consumer.folding.closing import CloseRule
 from consumer.folding.coordinator import Coordinator
 from consumer.folding.executor import ChildProcess, FoldExecutor
@@ -52,6 +57,8 @@ log = structlog.get_logger("service")
 BEAT_S = 1.0
 SHOWN_DAYS = 31
 DRAIN_S = 30.0
+#: How often a batch that found no room on the disk is tried again.
+ROOM_S = 0.5
 
 
 class Service:
@@ -79,6 +86,7 @@ class Service:
         self._reload_asked = threading.Event()
         self._fatal: DayfoldError | None = None
         self._state = "starting"
+        self._had_room = True
         self._started_ns = self._clock.now_ns()
         data_dir = settings.data.dir
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,6 +99,7 @@ class Service:
             segment_bytes=settings.journal.segment_mb * MIB,
             commit_interval_s=settings.journal.commit_interval_ms / 1000,
             on_fatal=self._on_fatal,
+            no_room=self._wait_for_room,
         )
         self._ring = KeyRing(self._clock, grace_s=settings.detector.key_grace_s)
         self._quarantine = Quarantine(
@@ -140,6 +149,11 @@ class Service:
     def _on_fatal(self, error: DayfoldError) -> None:
         self._fatal = error
         self._stop_asked.set()
+
+    def _wait_for_room(self, error: JournalWriteError) -> bool:
+        """Let a batch wait that the disk did not take, as long as the service is to go on."""
+        self._disk.refuse(str(error))
+        return not self._stop_asked.wait(ROOM_S)
 
     def ask_to_stop(self) -> None:
         """Stop soon; returns at once. Safe from any thread and from a signal handler."""
@@ -241,13 +255,16 @@ class Service:
             self._take_new_settings()
             self._discovery.refresh()
             self._intake.retry_quarantine()
-        had_room = self._disk.room()
         self._disk.measure()
-        if self._disk.room() != had_room:
+        room = self._disk.room()
+        turned = room != self._had_room
+        self._had_room = room
+        if turned:
             log.warning(
-                "reception resumes" if self._disk.room() else "reception stops: disk almost full",
+                "reception resumes" if room else "reception stops: no room on the disk",
                 free_mb=self._disk.free_mb,
                 min_free_mb=self._disk.min_free_mb,
+                refused=self._disk.refused,
             )
         if self._api is not None:
             self._api.keep_alive()
@@ -258,7 +275,7 @@ class Service:
             write_losses(self._settings.data.dir, self.losses)
         except OSError as error:
             log.warning("status cannot be written", error=str(error))
-        self._registry.publish_status(for_registry(picture))
+        self._registry.publish_status(for_registry(picture), urgent=turned)
         if not picture["service"]["ended_threads"]:
             systemd.notify("WATCHDOG=1")
 
@@ -362,6 +379,7 @@ class Service:
                 "free_mb": self._disk.free_mb,
                 "min_free_mb": self._disk.min_free_mb,
                 "stops": self._disk.stops,
+                "refused": self._disk.refused,
             },
             "fold": None if coordinator is None else asdict(coordinator.facts),
             "days": self._days(),

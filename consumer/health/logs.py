@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 
 from consumer.settings import LogSettings
+
+
+class _StandardError:
+    """Standard error as it is now, so that a redirected one is followed.
+
+    A line that cannot be written there (the disk of a log file is full, who read the pipe is gone)
+    is dropped: no thread of the service may end for a log.
+    """
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return sys.stderr.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 def configure(settings: LogSettings) -> None:
@@ -26,6 +45,5 @@ def configure(settings: LogSettings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.level.upper()]
         ),
-        # Asked at each line, so that a redirected standard error is followed.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(cast("TextIO", _StandardError())),
     )

@@ -89,7 +89,9 @@ def unwell(picture: Mapping[str, Any], now_ns: int) -> list[str]:
         return ["the service is not running, or has not reported for ten seconds"]
     if picture["service"]["state"] != "running":
         reasons.append(f"the service is {picture['service']['state']}")
-    if not picture["disk"]["room"]:
+    if picture["disk"].get("refused"):
+        reasons.append(f"reception is stopped: {picture['disk']['refused']}")
+    elif not picture["disk"]["room"]:
         reasons.append(
             f"reception is stopped: {picture['disk']['free_mb']} MiB free, "
             f"data.min_free_mb = {picture['disk']['min_free_mb']}"

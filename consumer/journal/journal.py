@@ -74,6 +74,8 @@ class Journal:
         commit_interval_s: how long events gather before they are synced.
         on_fatal: called once, from any thread, when the journal stops for good. Let it only set a
             flag: the journal's locks may be held.
+        no_room: called without a lock by `append` with the error of a batch that found no room;
+            True has it try the same batch again, so it is the place to wait.
         write: writes to a segment.
         sync: makes a segment durable.
     """
@@ -87,6 +89,7 @@ class Journal:
         segment_bytes: int = SEGMENT_BYTES,
         commit_interval_s: float = 0.1,
         on_fatal: Callable[[JournalError], None],
+        no_room: Callable[[JournalWriteError], bool] = lambda _: False,
         write: Write = os.write,
         sync: Sync = os.fdatasync,
     ) -> None:
@@ -99,6 +102,7 @@ class Journal:
         self._clock = clock
         self._segment_bytes = segment_bytes
         self._write = write
+        self._no_room = no_room
         self._running = False
         self._lock = threading.Lock()
         self._days: dict[date, DayJournal] = {}
@@ -191,14 +195,18 @@ class Journal:
         Raises JournalWriteError: if `failed` is None there was no room on the disk, nothing of the
         batch was kept, and the same batch may be appended again; else the journal has stopped.
         """
-        try:
-            with self._lock:
-                self._check_running()
-                done = self._append(events)
-        except OSError as error:
-            raise self._failure.refuse(error, f"{len(events)} events not appended") from error
-        self._commits.wake()
-        return done
+        while True:
+            try:
+                with self._lock:
+                    self._check_running()
+                    done = self._append(events)
+            except OSError as error:
+                refused = self._failure.refuse(error, f"{len(events)} events not appended")
+                if self._failure.error is None and self._no_room(refused):
+                    continue
+                raise refused from error
+            self._commits.wake()
+            return done
 
     def _append(self, events: Sequence[Admitted]) -> Appended:
         written: list[_Written] = []

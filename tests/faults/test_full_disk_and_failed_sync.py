@@ -90,6 +90,33 @@ def test_the_same_batch_goes_in_once_there_is_room(root: Path) -> None:
     assert sealed_numbers(root) == list(range(20))
 
 
+def test_a_batch_that_may_wait_for_room_goes_in_by_itself(root: Path) -> None:
+    disk, heard = Disk(), list[str]()
+
+    def make_room(error: JournalWriteError) -> bool:
+        heard.append(str(error))
+        disk.room = 300 * len(heard)
+        return True
+
+    with running(root, write=disk.write, no_room=make_room) as journal:
+        journal.append(events(range(5)))
+        disk.room = 0
+        assert journal.append(events(range(20))).added == 15
+        journal.seal(DAY)
+        assert journal.counts(DAY).duplicates == 5
+    assert len(heard) > 1
+    assert "Make room" in heard[0]
+    assert sealed_numbers(root) == list(range(20))
+
+
+def test_nothing_waits_for_a_journal_that_has_stopped(root: Path) -> None:
+    disk = Disk()
+    with running(root, write=disk.write, no_room=lambda _: pytest.fail("asked")) as journal:
+        disk.room, disk.error = 10, errno.EIO
+        with pytest.raises(JournalWriteError, match="has stopped"):
+            journal.append([event(1)])
+
+
 def test_a_batch_of_two_days_goes_in_whole_or_not_at_all(root: Path) -> None:
     disk = Disk()
     with running(root, write=disk.write) as journal:

@@ -72,3 +72,23 @@ def test_reception_stops_below_the_limit_and_resumes_a_tenth_above_it(tmp_path: 
         seen.append(disk.room())
     assert seen == [True, False, False, False, True, True]
     assert disk.stops == 1
+
+
+def test_a_write_that_finds_no_room_stops_reception_until_no_more_is_heard_of_it(
+    tmp_path: Path,
+) -> None:
+    disk = DiskRoom(tmp_path, min_free_mb=1, free=lambda _folder: 2000 * MIB)
+    for _ in range(3):
+        disk.refuse("File too large")
+        disk.measure()
+        assert not disk.room()
+    assert disk.stops == 1
+    disk.measure()
+    assert disk.room()
+    assert disk.refused is None
+
+
+def test_a_refused_write_is_named_before_the_free_space() -> None:
+    disk = {"room": False, "free_mb": 900, "min_free_mb": 512, "refused": "Disk quota exceeded"}
+    reasons = unwell({**picture(), "disk": disk}, time.time_ns())
+    assert reasons == ["reception is stopped: Disk quota exceeded"]
