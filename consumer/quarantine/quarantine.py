@@ -9,6 +9,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -28,6 +29,24 @@ EXPIRE_EVERY_S = 60.0
 _REASON = re.compile(r"[a-z][a-z0-9_]*")
 
 Messages = list[Quarantined]
+
+
+@dataclass(slots=True)
+class Round:
+    """How far a round has come. Belongs to the quarantine that began it.
+
+    Attributes:
+        files: those not read to their end yet; the first one is being read.
+        done: offsets in it of messages that were taken and are not removed yet.
+        taken: messages removed so far.
+    """
+
+    shelf: Shelf
+    files: list[ShelfFile]
+    done: set[int] = field(default_factory=set)
+    taken: int = 0
+    reading: Iterator[tuple[int, Quarantined]] | None = None
+    rewrites: int = 0
 
 
 class Quarantine:
@@ -192,27 +211,75 @@ class Quarantine:
         the caller makes durable what it took. If `handle` raises, what was taken before is
         removed and the error goes on. Raises QuarantineError if a file cannot be read.
         """
+        round_ = self.begin(reason)
+        while self.go_on(round_, handle, settle=settle):
+            pass
+        return round_.taken
+
+    def begin(self, reason: str) -> Round:
+        """Begin a round through the messages of a reason that are there now, for `go_on`."""
         self.expire()
-        taken = 0
+        with self._lock:
+            shelf = self._shelf(reason)
+            shelf.end_file()
+            return Round(shelf, list(shelf.files))
+
+    def go_on(
+        self,
+        round_: Round,
+        handle: Callable[[Quarantined], bool],
+        *,
+        settle: Callable[[], None],
+        messages: int | None = None,
+        size: int | None = None,
+    ) -> bool:
+        """Do the next slice of a round, as `take` does all of it; True while there is more.
+
+        A slice ends with its file at the latest, and after so many messages or bytes of them.
+        Between two slices messages may be put, taken, dropped or purged.
+        """
         with self._taking:
-            with self._lock:
-                shelf = self._shelves.get(reason)
-                if shelf is None:
-                    return 0
-                shelf.end_file()
-                files = list(shelf.files)
-            for file in files:
-                done: set[int] = set()
-                try:
-                    for offset, message in self._read(shelf, file):
-                        if handle(message):
-                            done.add(offset)
-                finally:
-                    if done:
-                        settle()
-                        self._remove(shelf, file, done)
-                taken += len(done)
-        return taken
+            reading = self._reading(round_)
+            if reading is None:
+                return False
+            handed = 0
+            try:
+                for offset, message in reading:
+                    if handle(message):
+                        round_.done.add(offset)
+                    handed += len(message.message)
+                    if messages is not None:
+                        messages -= 1
+                    if messages == 0 or (size is not None and handed >= size):
+                        return True
+            except BaseException:
+                self._end_file(round_, settle)
+                raise
+            self._end_file(round_, settle)
+            return bool(round_.files)
+
+    def _reading(self, round_: Round) -> Iterator[tuple[int, Quarantined]] | None:
+        """The messages of the round's file from where it was; None if there is no file left."""
+        with self._lock:
+            held = round_.files[:1]
+            round_.files = [file for file in round_.files if file in round_.shelf.files]
+            if not round_.files:
+                return None
+            file = round_.files[0]
+            if round_.reading is None or held != [file] or round_.rewrites != file.rewrites:
+                round_.reading = self._read(round_.shelf, file)
+                round_.rewrites = file.rewrites
+                round_.done = set()
+            return round_.reading
+
+    def _end_file(self, round_: Round, settle: Callable[[], None]) -> None:
+        """Remove what was taken of the round's file, and leave it behind."""
+        file, done = round_.files.pop(0), round_.done
+        round_.reading, round_.done = None, set()
+        if done:
+            settle()
+            self._remove(round_.shelf, file, done)
+        round_.taken += len(done)
 
     def purge(self, reason: str | None = None) -> int:
         """Remove all messages of a reason, or of all, for good; return how many there were."""

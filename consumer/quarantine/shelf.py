@@ -87,12 +87,16 @@ class Quarantined:
 
 @dataclass(slots=True, eq=False)
 class ShelfFile:
-    """One file: its size, how many messages are in it, and when the latest of them came."""
+    """One file: its size, how many messages are in it, and when the latest of them came.
+
+    `rewrites` counts how often it was written anew, which moves the messages in it.
+    """
 
     path: Path
     bytes: int = 0
     messages: int = 0
     newest_ns: int = 0
+    rewrites: int = 0
     damaged: list[Gap] = field(default_factory=list)
 
 
@@ -244,6 +248,7 @@ class Shelf:
         fresh.replace(file.path)
         self._grow(file, size - file.bytes)
         file.messages = messages
+        file.rewrites += 1
 
     def rewritten(self, file: ShelfFile, without: Collection[int]) -> tuple[Path, int, int]:
         """Write the file anew without the messages at some offsets; it does not take its name yet.

@@ -16,6 +16,7 @@ import structlog
 from consumer.errors import DayfoldError, DecompressionError, TamperedError, UnknownKeyError
 from consumer.journal import Journal
 from consumer.quarantine.quarantine import Quarantine, Quarantined
+from consumer.quarantine.retry import Retry
 from consumer.reception.desks import Desks, is_logged
 from consumer.reception.sources import Arrival, EventSource
 from consumer.wire.admission import Admission, Admitted, Refused
@@ -93,6 +94,8 @@ class Intake:
         self._on_fatal = on_fatal
         self._stopping = threading.Event()
         self._retry_asked = threading.Event()
+        # Only what is on disk may leave the quarantine.
+        self._retries = Retry(quarantine, RETRIED_REASONS, self._retry, settle=journal.sync)
         self._ring_generation = ring.generation
         self._last_counter: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
@@ -130,10 +133,9 @@ class Intake:
                         self.accept(arrivals)
                     elif stopping:
                         break
-                    busy = not stopping and self._between()
+                    busy = not stopping and (self._step_retry() | self._between())
                 elif self._stopping.wait(0.2):
                     break
-                self._retry_if_due()
         except DayfoldError as error:
             self._on_fatal(error)
 
@@ -217,17 +219,14 @@ class Intake:
             sealed=arrival.sealed,
         )
 
-    def _retry_if_due(self) -> None:
+    def _step_retry(self) -> bool:
+        """Try a slice of the quarantine again, if a key came or somebody asked for it."""
         generation = self._ring.generation
-        if generation == self._ring_generation and not self._retry_asked.is_set():
-            return
-        self._ring_generation = generation
-        self._retry_asked.clear()
-        for reason in RETRIED_REASONS:
-            # Only what is on disk may leave the quarantine.
-            taken = self._quarantine.take(reason, self._retry, settle=self._journal.sync)
-            if taken:
-                log.info("quarantine retried", reason=reason, admitted=taken)
+        if generation != self._ring_generation or self._retry_asked.is_set():
+            self._ring_generation = generation
+            self._retry_asked.clear()
+            self._retries.ask()
+        return self._retries.step()
 
     def _retry(self, message: Quarantined) -> bool:
         """Admit one quarantined message; False leaves it where it is."""

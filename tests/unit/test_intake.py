@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from consumer.clock import ManualClock
 from consumer.errors import DayfoldError
 from consumer.journal import Journal, open_chunk
 from consumer.quarantine.quarantine import Quarantine
-from consumer.reception.intake import Intake
+from consumer.quarantine.retry import SLICE_MESSAGES
+from consumer.reception.intake import BATCH, Intake
 from consumer.reception.sources import Arrival, EventSource
 from consumer.replay.seal import Sealer
 from consumer.wire.admission import Admission
@@ -137,6 +139,31 @@ def test_a_message_under_an_unknown_key_is_admitted_when_the_key_arrives(bench: 
     assert bench.journaled() == ["e1", "e2"]
     assert bench.quarantine.counts().get("unknown_key", 0) == 0
     assert bench.intake.counts.retried == 2
+
+
+def test_good_messages_flow_between_the_slices_of_a_retry(bench: Bench) -> None:
+    """A quarantine of four slices, and four batches of good messages: they take turns."""
+    bench.accept(*sealed(*range(4 * SLICE_MESSAGES), key=NEW_KEY))
+    good = sealed(*range(10_000, 10_000 + 4 * BATCH))
+    bench.source.waiting = [Arrival(DETECTOR, NOON, one) for one in good]
+    turns: list[tuple[int, int]] = []
+    counts = bench.intake.counts
+
+    def note_turn() -> bool:
+        turns.append((counts.retried, counts.journaled))
+        return False
+
+    bench.intake._between = note_turn
+    bench.ring.add(NEW_KEY)
+    bench.intake.start()
+    while counts.retried < 4 * SLICE_MESSAGES:
+        time.sleep(0.001)
+    assert bench.intake.stop(10)
+    steps = [turn for turn in dict.fromkeys(turns) if turn[0] < 4 * SLICE_MESSAGES]
+    assert [journaled - retried for retried, journaled in steps] == [
+        BATCH * number for number in range(1, len(steps) + 1)
+    ]
+    assert len(bench.journaled()) == 4 * SLICE_MESSAGES + 4 * BATCH
 
 
 def test_a_damaged_message_among_good_ones_is_tampered(bench: Bench) -> None:
