@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test check setup models bench lock clean
+.PHONY: demo test check setup models bench fuzz lock clean
 
 demo: models
 	$(BIN)/dayfold demo
@@ -32,6 +32,12 @@ models: setup
 
 bench: models
 	$(BIN)/python -m benchmarks
+
+# Coverage-guided fuzzing of every reader of bytes from outside: FUZZ_SECONDS for each of them.
+FUZZ_SECONDS ?= 60
+fuzz: setup
+	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
 
 # Resolve again; commit the result. Only for who changes dependencies.
 lock: setup

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -24,17 +24,14 @@ from pydantic_settings import (
 
 from consumer.errors import ConfigurationError
 from consumer.setting_entries import SettingEntry, entries_of
+from consumer.setting_section import Section
 from consumer.wire.profiles import NamedProfiles, Profiles, ProfileSettings
 
 MIB = 1024 * 1024
 INDEX_NAMES = ("timeseries", "semantic", "attack")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataSettings(_Section):
+class DataSettings(Section):
     """Where the data folder is and how much of the disk may be used."""
 
     dir: Path = Field(Path("data"), description="Data folder: journals, catalogue, indices.")
@@ -45,7 +42,7 @@ class DataSettings(_Section):
     )
 
 
-class EtcdSettings(_Section):
+class EtcdSettings(Section):
     """How to reach etcd."""
 
     endpoints: tuple[str, ...] = Field(
@@ -78,7 +75,7 @@ class EtcdSettings(_Section):
         return self
 
 
-class HttpSettings(_Section):
+class HttpSettings(Section):
     """How to reach the older registry that speaks plain HTTP."""
 
     urls: tuple[str, ...] = Field(
@@ -93,7 +90,7 @@ class HttpSettings(_Section):
     )
 
 
-class RegistrySettings(_Section):
+class RegistrySettings(Section):
     """Membership and discovery."""
 
     kind: Literal["etcd", "http", "static"] = Field(
@@ -107,7 +104,7 @@ class RegistrySettings(_Section):
     http: HttpSettings = Field(default_factory=HttpSettings)
 
 
-class KeySettings(_Section):
+class KeySettings(Section):
     """One key from the settings; keys from the registry stand beside these."""
 
     id: str = Field(description="A name for the key, shown in logs instead of the key.")
@@ -136,7 +133,7 @@ class KeySettings(_Section):
         return self
 
 
-class EndpointSettings(_Section):
+class EndpointSettings(Section):
     """One detector that is known without a registry."""
 
     name: str = Field(description="Name of the detector.")
@@ -144,7 +141,7 @@ class EndpointSettings(_Section):
     curve_server_key: str | None = Field(None, description="Its CURVE public key, Z85.")
 
 
-class DetectorSettings(_Section):
+class DetectorSettings(Section):
     """Which detectors to listen to, besides those that the registry lists."""
 
     component: str = Field("ml-detector", description="Component name of detectors.")
@@ -162,7 +159,7 @@ class DetectorSettings(_Section):
         return Profiles(self.profile, self.profiles)
 
 
-class SubscriberSettings(_Section):
+class SubscriberSettings(Section):
     """Reception from the wire."""
 
     handover_mb: int = Field(
@@ -188,7 +185,7 @@ class SubscriberSettings(_Section):
         return self
 
 
-class DaySettings(_Section):
+class DaySettings(Section):
     """What a day is and when it closes."""
 
     timezone: str = Field("UTC", description="Time zone of the calendar day.")
@@ -218,7 +215,7 @@ class DaySettings(_Section):
         return ZoneInfo(self.timezone)
 
 
-class JournalSettings(_Section):
+class JournalSettings(Section):
     """The durable record of a day's events."""
 
     segment_mb: int = Field(256, ge=1, description="A segment is closed at this size, MiB.")
@@ -227,7 +224,7 @@ class JournalSettings(_Section):
     )
 
 
-class RetentionSettings(_Section):
+class RetentionSettings(Section):
     """Which journals are let go. Rows outlive journals; nothing goes before it is committed."""
 
     journal_days: int = Field(
@@ -249,14 +246,14 @@ class RetentionSettings(_Section):
         return self
 
 
-class QuarantineSettings(_Section):
+class QuarantineSettings(Section):
     """Messages that could not be accepted."""
 
     max_mb: int = Field(256, ge=1, description="Limit per reason, MiB; the oldest go first.")
     max_age_days: float = Field(30.0, gt=0, description="Older ones are dropped and counted.")
 
 
-class FoldSettings(_Section):
+class FoldSettings(Section):
     """Embedding and committing closed days, in a child process."""
 
     memory_mb: int = Field(3072, ge=512, description="Memory limit of the child, MiB.")
@@ -268,7 +265,7 @@ class FoldSettings(_Section):
     retry_cap_s: float = Field(1800.0, gt=0, description="Longest pause between two tries.")
 
 
-class ModelSettings(_Section):
+class ModelSettings(Section):
     """Where the encoders' weights are kept."""
 
     cache_dir: Path | None = Field(
@@ -276,7 +273,7 @@ class ModelSettings(_Section):
     )
 
 
-class ApiSettings(_Section):
+class ApiSettings(Section):
     """HTTP for health, metrics and questions."""
 
     enabled: bool = Field(True, description="Serve HTTP.")
@@ -293,7 +290,7 @@ class ApiSettings(_Section):
         return self
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level.")
@@ -364,7 +361,8 @@ def load(path: Path | None = None) -> Settings:
             raise ConfigurationError(f"{chosen}: no such file; give one with --config") from error
         except OSError as error:
             raise ConfigurationError(f"{chosen}: cannot be read: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # A file can be made to nest deeper than the parser's stack.
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigurationError(f"{chosen}: not valid TOML: {error}") from error
     try:
         settings = Settings(**values)

@@ -81,7 +81,10 @@ def checked_json(document: Mapping[str, Any]) -> bytes:
 
 def parse_checked_json(text: bytes) -> dict[str, Any]:
     """Return the document that `checked_json` wrote. Raises ValueError if a bit of it changed."""
-    document = json.loads(text)
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
     stated = document.pop(_CHECKSUM, None)

@@ -76,6 +76,8 @@ def decode(frames: Frames) -> list[Record]:
     for offset, body in frames:
         time_ns, arrival_ns, _, flags, raw_size = unpack(body)
         stored = body[HEAD_BYTES:]
+        if raw_size > MAX_PAYLOAD_BYTES:
+            raise BadFrameError(offset, f"{raw_size} bytes of payload stated")
         try:
             payload = (
                 decompress(stored, uncompressed_size=raw_size)
