@@ -40,18 +40,18 @@ class Desk:
 
     Attributes:
         profile: what the settings say of this detector.
-        admit: of its admission, which counts what it found of its clock.
+        admit_all: of its admission, which counts what it found of its clock.
         logged_only: whether events that a detector would not log are dropped.
         schemes: messages opened, by scheme.
         filtered: events dropped because of `logged_only`.
     """
 
-    __slots__ = ("_admission", "admit", "filtered", "logged_only", "profile", "schemes")
+    __slots__ = ("_admission", "admit_all", "filtered", "logged_only", "profile", "schemes")
 
     def __init__(self, profile: ProfileSettings, admission: Admission) -> None:
         self.profile = profile
         self._admission = admission
-        self.admit = admission.admit
+        self.admit_all = admission.admit_all
         self.logged_only = profile.filter == "logged"
         self.schemes: dict[Scheme, int] = dict.fromkeys(get_args(Scheme), 0)
         self.filtered = 0

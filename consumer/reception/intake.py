@@ -8,16 +8,23 @@ below the journal.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from operator import attrgetter
 
 import structlog
 
-from consumer.errors import DayfoldError, DecompressionError, TamperedError, UnknownKeyError
+from consumer.errors import (
+    DayfoldError,
+    DecompressionError,
+    EnvelopeError,
+    UnknownKeyError,
+)
 from consumer.journal import Journal
 from consumer.quarantine.quarantine import Quarantine, Quarantined
 from consumer.quarantine.retry import Retry
-from consumer.reception.desks import Desks, is_logged
+from consumer.reception.desks import Desk, Desks, is_logged
 from consumer.reception.sources import Arrival, EventSource
 from consumer.wire.admission import Admission, Admitted, Refused
 from consumer.wire.envelope import Envelope, Opened
@@ -33,6 +40,11 @@ WAIT_S = 0.05
 # follows closely on the last one that opened is damaged rather than under an unknown key.
 NEAR_COUNTER = 1 << 16
 RETRIED_REASONS = ("unknown_key", "tampered")
+
+#: A message with its payload and the LZ4 block that it came in, if any.
+_Found = tuple[Arrival, bytes, bytes | None]
+
+_sender = attrgetter("detector", "sealed")
 
 
 @dataclass(slots=True)
@@ -146,13 +158,15 @@ class Intake:
             JournalError: the journal did not take the batch; the messages of this batch are then
                 not acknowledged and count as received but not journaled.
         """
-        counts = self.counts
+        self.counts.received += len(arrivals)
+        self.counts.received_bytes += sum([len(arrival.message) for arrival in arrivals])
         admitted: list[Admitted] = []
-        for arrival in arrivals:
-            counts.received += 1
-            counts.received_bytes += len(arrival.message)
-            if (event := self._admit(arrival)) is not None:
-                admitted.append(event)
+        for (detector, sealed), run in groupby(arrivals, _sender):
+            desk, messages = self._desks[detector], list(run)
+            found = self._open(desk, detector, messages) if sealed else _bare(messages)
+            if desk.logged_only:
+                found = self._logged(desk, found)
+            admitted += self._admit(desk, found)
         if admitted:
             self._append(admitted)
 
@@ -167,45 +181,49 @@ class Intake:
         desk = self._desks.get(detector)
         return None if desk is None else desk.found()
 
-    def _admit(self, arrival: Arrival) -> Admitted | None:
-        message = arrival.message
-        desk = self._desks[arrival.detector]
-        if arrival.sealed:
-            try:
-                opened = self._envelope.open(arrival.detector, message)
-            except UnknownKeyError as error:
-                reason = "tampered" if self._looks_damaged(arrival) else "unknown_key"
-                self._refuse(arrival, reason, str(error))
-                return None
-            except TamperedError as error:
-                self._refuse(arrival, "tampered", str(error))
-                return None
-            except DecompressionError as error:
-                self._refuse(arrival, "decompression", str(error))
-                return None
-            if opened.counter is not None:
-                self.losses.note(arrival.detector, opened.counter)
-                self._last_counter[arrival.detector] = opened.counter
-            desk.schemes[opened.scheme] += 1
-            payload, block = opened.payload, opened.block
-        else:
-            payload, block = message, None
-        if desk.logged_only and not is_logged(payload):
-            self.counts.filtered += 1
-            desk.filtered += 1
-            return None
-        event = desk.admit(payload, block, arrival.arrival_ns)
-        if isinstance(event, Refused):
-            self._refuse(arrival, event.reason, event.detail)
-            return None
-        return event
+    def _open(self, desk: Desk, detector: str, arrivals: Sequence[Arrival]) -> list[_Found]:
+        """Open messages of one detector; refuse what does not open."""
+        found: list[_Found] = []
+        counters: list[int] = []
+        last = self._last_counter.get(detector)
+        schemes = desk.schemes
+        results = self._envelope.open_all(detector, [arrival.message for arrival in arrivals])
+        for arrival, result in zip(arrivals, results, strict=True):
+            if isinstance(result, EnvelopeError):
+                self._refuse(arrival, _why(result, arrival, last), str(result))
+                continue
+            payload, block, counter, _, scheme = result
+            schemes[scheme] += 1
+            if counter is not None:
+                counters.append(counter)
+                last = counter
+            found.append((arrival, payload, block))
+        if last is not None:
+            self._last_counter[detector] = last
+            self.losses.note_all(detector, counters)
+        return found
 
-    def _looks_damaged(self, arrival: Arrival) -> bool:
-        last = self._last_counter.get(arrival.detector)
-        if last is None or arrival.message[:4] != b"\0\0\0\0":
-            return False
-        counter = int.from_bytes(arrival.message[4:12], "little")
-        return last < counter <= last + NEAR_COUNTER
+    def _logged(self, desk: Desk, found: Sequence[_Found]) -> list[_Found]:
+        """What a detector would have logged; the rest is counted and dropped."""
+        kept = [one for one in found if is_logged(one[1])]
+        self._count_filtered(desk, len(found) - len(kept))
+        return kept
+
+    def _count_filtered(self, desk: Desk, count: int) -> None:
+        self.counts.filtered += count
+        desk.filtered += count
+
+    def _admit(self, desk: Desk, found: Sequence[_Found]) -> list[Admitted]:
+        """Admit what was opened; refuse what is not an event of any day."""
+        answers = desk.admit_all(
+            [(payload, block, arrival.arrival_ns) for arrival, payload, block in found]
+        )
+        admitted = [answer for answer in answers if type(answer) is Admitted]
+        if len(admitted) < len(answers):
+            for (arrival, _, _), answer in zip(found, answers, strict=True):
+                if isinstance(answer, Refused):
+                    self._refuse(arrival, answer.reason, answer.detail)
+        return admitted
 
     def _refuse(self, arrival: Arrival, reason: str, detail: str) -> None:
         self.counts.quarantined += 1
@@ -232,15 +250,14 @@ class Intake:
         """Admit one quarantined message; False leaves it where it is."""
         try:
             opened = self._envelope.open(message.detector, message.message)
-        except (UnknownKeyError, TamperedError, DecompressionError):
+        except EnvelopeError:
             return False
         desk = self._desks[message.detector]
         if desk.logged_only and not is_logged(opened.payload):
-            self.counts.filtered += 1
-            desk.filtered += 1
+            self._count_filtered(desk, 1)
             self._not_lost(message, opened)
             return True
-        event = desk.admit(opened.payload, opened.block, message.arrival_ns)
+        (event,) = desk.admit_all([(opened.payload, opened.block, message.arrival_ns)])
         if isinstance(event, Refused):
             return False
         desk.schemes[opened.scheme] += 1
@@ -252,3 +269,22 @@ class Intake:
     def _not_lost(self, message: Quarantined, opened: Opened) -> None:
         if opened.counter is not None:
             self.losses.note(message.detector, opened.counter)
+
+
+def _bare(arrivals: Sequence[Arrival]) -> list[_Found]:
+    """Messages that came without an envelope."""
+    return [(arrival, arrival.message, None) for arrival in arrivals]
+
+
+def _why(error: EnvelopeError, arrival: Arrival, last: int | None) -> str:
+    """The reason for the quarantine. `last` is the counter of the message before."""
+    if isinstance(error, UnknownKeyError):
+        return "tampered" if _looks_damaged(arrival.message, last) else "unknown_key"
+    return "decompression" if isinstance(error, DecompressionError) else "tampered"
+
+
+def _looks_damaged(message: bytes, last: int | None) -> bool:
+    if last is None or message[:4] != b"\0\0\0\0":
+        return False
+    counter = int.from_bytes(message[4:12], "little")
+    return last < counter <= last + NEAR_COUNTER

@@ -1,8 +1,8 @@
 """One detector's SUB socket with its monitor, and the record of how that link has been.
 
-A `Link` holds ZeroMQ sockets and belongs to the drain thread alone. A `LinkRecord` holds numbers,
-is written by the drain thread and read by anyone; it outlives its link, so that a detector that
-leaves and returns goes on counting.
+A `Link` holds ZeroMQ sockets and belongs to whoever reads them. A `LinkRecord` holds numbers, is
+written by that thread and read by anyone; it outlives its link, so that a detector that leaves and
+returns goes on counting.
 """
 
 from __future__ import annotations
@@ -39,10 +39,6 @@ _WATCHED: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
-
-
-#: Messages that ZeroMQ itself may hold for one detector.
-RECEIVE_MESSAGES: Final = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,7 @@ class DetectorLink:
 
 
 class LinkRecord:
-    """The numbers of one link. Written by the drain thread only, except for its lane's."""
+    """The numbers of one link. Written by whoever has the sockets, except for its lane's."""
 
     __slots__ = (
         "address",
@@ -200,6 +196,7 @@ class Link:
         abandoned: ZeroMQ has given this connection up. It connects again by itself after a loss,
             but not after what it takes for a breach of protocol (a refused key, a message far
             above the size limit, a peer that is no ZeroMQ): then a new socket is needed.
+        emptied: whether the last burst left nothing in the socket.
 
     Raises:
         zmq.ZMQError: the sockets cannot be made; what was opened is closed again.
@@ -210,6 +207,7 @@ class Link:
     ) -> None:
         self.endpoint = endpoint
         self.abandoned = False
+        self.emptied = True
         self._options = options
         self._silence_ns = (options.heartbeat_ivl_ms + options.heartbeat_timeout_ms) * _MS
         self.socket = context.socket(zmq.SUB)
@@ -225,10 +223,10 @@ class Link:
     def _set_up(self) -> None:
         socket, options = self.socket, self._options
         socket.setsockopt(zmq.LINGER, 0)
-        # Far above what waits while we keep up: the limit that counts is the handover's, in bytes.
-        # Only a drain thread that gets no processor reaches this one, and then memory must not
-        # grow: the publisher's own queue fills, and its drops show as gaps in the counters.
-        socket.setsockopt(zmq.RCVHWM, RECEIVE_MESSAGES)
+        # No limit inside ZeroMQ: the one that counts is the handover's, in bytes, and nothing waits
+        # here for long. A queue at its high-water mark would stop the heartbeat from being heard,
+        # and libzmq 4.3.5 aborts the process if the connection is lost while it is full.
+        socket.setsockopt(zmq.RCVHWM, 0)
         # Above the limit that is counted, so that an oversize message is dropped here and only a
         # far larger one costs the connection.
         socket.setsockopt(zmq.MAXMSGSIZE, 2 * options.max_message_bytes)
@@ -256,6 +254,7 @@ class Link:
         receive = self.socket.recv
         largest = self._options.max_message_bytes
         room = most_bytes
+        self.emptied = False
         try:
             for _ in range(most):
                 # As a frame: asking it for more parts costs half of asking the socket.
@@ -273,7 +272,7 @@ class Link:
                 if room <= 0:
                     break
         except zmq.Again:
-            pass
+            self.emptied = True
         return messages
 
     def _skip_parts(self) -> None:

@@ -7,14 +7,12 @@ that is started, asked for the next messages, and stopped.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One message as it arrived.
+class Arrival(NamedTuple):
+    """One message as it arrived. A named tuple, because each message makes one.
 
     Attributes:
         detector: instance name of the detector that sent it.

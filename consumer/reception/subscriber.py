@@ -1,9 +1,12 @@
-"""Live reception: one ZeroMQ SUB socket per detector, drained by one thread.
+"""Live reception: one ZeroMQ SUB socket per detector, read by whoever takes.
 
-The publisher drops what a slow subscriber does not fetch, so one thread does nothing but fetch: it
-reads without waiting, in bursts, socket after socket, and puts what it read into a handover with
-a limit in bytes. ZeroMQ sockets are used by that thread only; everyone else leaves word and wakes
-it.
+The publisher drops what a slow subscriber does not fetch. While the taker keeps up, it reads the
+sockets itself and has each message at once: no second thread, no queue. A thread stands by. When
+the taker stays away, because the disk or anything else below holds it up, that thread fetches in
+its place, into a handover with a limit in bytes, until the taker is back. So reception never
+waits for anything below it.
+
+ZeroMQ sockets may be passed from thread to thread but never shared: a lock says whose they are.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import time
 from collections.abc import Collection
 from typing import Final
 
@@ -19,34 +23,31 @@ import zmq
 
 from consumer.clock import Clock
 from consumer.errors import ConfigurationError, DayfoldError, UsageError
-from consumer.reception.endpoints import Endpoint, check_curve_key, check_endpoint, connectable
+from consumer.reception.endpoints import Endpoint, check_curve_key, connectable
 from consumer.reception.handover import Handover
-from consumer.reception.link import DetectorLink, Link, LinkOptions, LinkRecord, tell
+from consumer.reception.link import DetectorLink, LinkOptions
+from consumer.reception.links import BURST_MESSAGES, LAST_BURSTS, MIB, Burst, Links, Name
 from consumer.reception.sources import Arrival, EventSource
 
 __all__ = ["DetectorLink", "Endpoint", "Subscriber", "connectable"]
 
 log = structlog.get_logger("subscriber")
 
-MIB: Final = 1024 * 1024
-BURST_MESSAGES: Final = 256
-BURST_BYTES: Final = 4 * MIB
-RETIRED_RECORDS: Final = 256
-_IDLE_S: Final = 1.0
-_REOPEN_S: Final = 10.0
-_LAST_BURSTS: Final = 100
+#: A taker that has not looked at the sockets for so long is held up: somebody else reads them.
+AWAY_S: Final = 0.05
+#: Nothing stays in ZeroMQ's own queues for longer, because those have no limit in bytes.
+WAITED_S: Final = 0.1
 _JOIN_S: Final = 5.0
-
-_Name = tuple[str, str]
+_BROKEN: Final = "the drain thread has broken down; restart the service"
 
 
 class Subscriber(EventSource):
     """Receives from every detector it is pointed at.
 
     Each socket is read for at most 256 messages or 4 MiB in a row, so that a detector that floods
-    cannot starve the others. Inside ZeroMQ nothing is limited (the drain thread never waits, so
-    nothing piles up there); the handover holds `handover_bytes`. **At that limit messages are
-    dropped**, those of the detector that holds the most, and counted per detector.
+    cannot starve the others. What the taker does not fetch in time is moved into the handover,
+    which holds `handover_bytes`. **At that limit messages are dropped**, those of the detector
+    that holds the most, and counted per detector.
 
     Multi-part messages and messages above `max_message_bytes` are dropped and counted. A message
     above twice that size costs the connection, which is made again and shows as a gap.
@@ -106,22 +107,22 @@ class Subscriber(EventSource):
         )
         self._handover = Handover(handover_bytes)
         self._thread = threading.Thread(target=self._run, name="drain", daemon=True)
-        # The lock guards what threads share; everything below it belongs to the drain thread.
+        # Whose the sockets are. Held by the taker while it reads or waits for messages.
+        self._sockets = threading.Lock()
+        self._links: Links | None = None
+        self._looks = 0
+        self._emptied_at = time.monotonic()
+        # The lock guards what threads leave word of: endpoints, and the end.
         self._lock = threading.Lock()
         self._wake_fd: int | None = None
-        self._wanted: dict[_Name, Endpoint] = {}
+        self._bell = threading.Event()
+        self._wanted: dict[Name, Endpoint] = {}
         self._changed = False
         self._stopping = False
         self._died = False
-        self._records: dict[_Name, LinkRecord] = {}
-        self._links: dict[_Name, Link] = {}
-        self._leave_at: dict[_Name, float] = {}
-        self._reopen_at: dict[_Name, float] = {}
-        self._unsettled = False
-        self._poller = zmq.Poller()
 
     def start(self) -> None:
-        """Start the drain thread.
+        """Begin to receive.
 
         Raises:
             UsageError: it was started or stopped before.
@@ -130,10 +131,17 @@ class Subscriber(EventSource):
             if self._wake_fd is not None or self._stopping:
                 raise UsageError("the subscriber was started or stopped before; make a new one")
             self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._links = Links(
+            self._clock,
+            self._options,
+            grace_s=self._grace_s,
+            handover=self._handover,
+            wake_fd=self._wake_fd,
+        )
         self._thread.start()
 
     def stop(self) -> None:
-        """Disconnect from every detector and end the drain thread.
+        """Disconnect from every detector and end the thread that stands by.
 
         What has reached this machine by then is still read, up to 100 bursts from each detector,
         and can be taken.
@@ -155,10 +163,74 @@ class Subscriber(EventSource):
 
     def take(self, limit: int, timeout_s: float) -> list[Arrival]:
         """Hand out up to `limit` messages; see `EventSource.take`. Detectors take turns."""
-        arrivals = self._handover.take(limit, timeout_s)
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; take at least 1 message")
+        until = time.monotonic() + timeout_s
+        left_s = timeout_s
+        while self._links is not None and not (self._stopping or self._died):
+            arrivals = self._fetch(self._links, limit, left_s)
+            left_s = until - time.monotonic()
+            if arrivals or left_s <= 0:
+                return arrivals
+        # The sockets are the other thread's for good, or not there yet.
+        arrivals = self._handover.take(limit, left_s)
         if not arrivals and self._died:
-            raise DayfoldError("the drain thread has broken down; restart the service")
+            raise DayfoldError(_BROKEN)
         return arrivals
+
+    def _fetch(self, links: Links, limit: int, left_s: float) -> list[Arrival]:
+        """Up to `limit` messages: those of the handover first, else straight from the sockets."""
+        self._looks += 1
+        with self._sockets:
+            if self._stopping:
+                return []
+            try:
+                waiting = self._handover.held_bytes > 0
+                bursts = self._look(links, 0.0 if waiting else left_s, None if waiting else limit)
+                now = time.monotonic()
+                if links.emptied:
+                    self._emptied_at = now
+                behind = now - self._emptied_at > WAITED_S
+                if not (waiting or behind) and sum(len(found) for _, found in bursts) <= limit:
+                    return [arrival for _, found in bursts for arrival in found]
+                self._keep(bursts)
+                if behind:
+                    self._empty(links)
+            except Exception as error:  # whatever it is, it ends reception
+                self._died = True
+                self._bell.set()
+                raise DayfoldError(_BROKEN) from error
+            return self._handover.take(limit, 0.0)
+
+    def _look(self, links: Links, left_s: float, in_all: int | None) -> list[Burst]:
+        """What the sockets give now, waiting up to so long for the first message.
+
+        One burst from each, or smaller ones that are `in_all` messages together.
+        """
+        ready = links.poll(math.ceil(1000 * min(left_s, links.due_s())) if left_s > 0 else 0)
+        with self._lock:
+            changed, wanted = self._changed, self._wanted
+            self._changed = False
+            if self._wake_fd is not None and self._wake_fd in ready and not self._stopping:
+                os.eventfd_read(self._wake_fd)
+        # Before the reading: what a socket that closes still held comes after what it gave before.
+        links.settle(wanted, changed=changed)
+        if in_all is None:
+            return links.read(ready, BURST_MESSAGES)
+        return links.read(ready, max(1, in_all // max(1, len(ready))))
+
+    def _keep(self, bursts: list[Burst]) -> None:
+        for lane, arrivals in bursts:
+            self._handover.put(lane, arrivals)
+
+    def _empty(self, links: Links) -> None:
+        """Move all that waits into the handover; bounded, because a flood never pauses."""
+        for _ in range(LAST_BURSTS):
+            bursts = self._look(links, 0.0, None)
+            self._keep(bursts)
+            if links.emptied:
+                break
+        self._emptied_at = time.monotonic()
 
     @property
     def drained(self) -> bool:
@@ -167,7 +239,7 @@ class Subscriber(EventSource):
 
     @property
     def alive(self) -> bool:
-        """Whether the drain thread runs."""
+        """Whether the thread that stands by runs."""
         return self._thread.is_alive()
 
     @property
@@ -193,189 +265,52 @@ class Subscriber(EventSource):
 
         With `retired` also those (up to 256) whose endpoint was taken away.
         """
-        with self._lock:
-            records = list(self._records.values())
-        listed = [record.facts() for record in records if retired or not record.retired]
-        return sorted(listed, key=lambda link: (link.detector, link.address))
+        return [] if self._links is None else self._links.facts(retired=retired)
 
     def _wake(self) -> None:
+        """End a taker's waiting, and the other thread's. The caller holds the lock."""
         if self._wake_fd is not None:
             os.eventfd_write(self._wake_fd, 1)
+        self._bell.set()
 
     def _run(self) -> None:
+        assert self._links is not None  # noqa: S101 - `start` made them before this thread
         regular = False
         try:
-            self._receive()
+            self._stand_by(self._links)
+            with self._sockets:
+                for _ in range(LAST_BURSTS):
+                    if not self._died and not self._relieve(self._links):
+                        break
             regular = True
         finally:
-            self._died = not regular
-            self._handover.close()
+            self._died = self._died or not regular
+            try:
+                with self._sockets:
+                    self._links.close()
+            finally:
+                self._handover.close()
 
-    def _receive(self) -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        try:
-            self._drain(context)
-        finally:
-            for link in self._links.values():
-                link.close()
-            # By now every socket should be closed; one that is not would hold this up for ever.
-            context.destroy(linger=0)
+    def _stand_by(self, links: Links) -> None:
+        """Read the sockets whenever the taker has not looked at them since the last time."""
+        looks = -1
+        while not (self._stopping or self._died):
+            # It counts its looks before it has the sockets, so it never waits long for them.
+            while self._looks == looks and self._sockets.acquire(blocking=False):
+                try:
+                    if not self._relieve(links) or self._stopping:
+                        break
+                finally:
+                    self._sockets.release()
+            looks = self._looks
+            self._bell.wait(AWAY_S)
+            self._bell.clear()
 
-    def _drain(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
-        wake = self._wake_fd
-        assert wake is not None  # noqa: S101 - `start` made it before this thread
-        self._poller.register(wake, zmq.POLLIN)
-        timeout_ms = 0
-        while True:
-            ready = dict(self._poller.poll(timeout_ms))
-            if wake in ready:
-                os.eventfd_read(wake)
-            with self._lock:
-                stopping, changed, wanted = self._stopping, self._changed, self._wanted
-                self._changed = False
-            self._round(ready)
-            if stopping:
-                self._read_the_rest()
-                return
-            now = self._clock.monotonic()
-            due = min([*self._leave_at.values(), *self._reopen_at.values()], default=now + _IDLE_S)
-            if changed or self._unsettled or due <= now:
-                if changed:
-                    self._retry_unopened()
-                self._settle(context, wanted, now)
-                self._unsettled = False
-                due = now
-            timeout_ms = math.ceil(1000 * min(max(due - now, 0.0), _IDLE_S))
-
-    def _round(self, ready: dict[object, int]) -> int:
-        """One burst from every socket that has something; how many messages came."""
-        count = 0
-        for name, link in list(self._links.items()):
-            record = self._records[name]
-            # First the monitor: whoever takes a message finds its detector connected.
-            if link.monitor in ready:
-                link.watch(record, self._clock.now_ns())
-                self._unsettled = True
-            if link.socket in ready:
-                count += self._burst(link, record)
-        return count
-
-    def _pause_s(self, name: _Name) -> float:
-        """How long to wait before a socket is made anew: doubling, as ZeroMQ's own pauses do."""
-        first, longest = self._options.reconnect_ivl_ms, self._options.reconnect_ivl_max_ms
-        return min(longest, first * 2.0 ** min(self._records[name].reopened, 32)) / 1000
-
-    def _retry_unopened(self) -> None:
-        """Endpoints were set anew, so one that could not be opened may be right by now."""
-        for name in self._reopen_at.keys() - self._links.keys():
-            del self._reopen_at[name]
-
-    def _burst(self, link: Link, record: LinkRecord) -> int:
-        messages = link.burst(record, BURST_MESSAGES, BURST_BYTES)
-        if messages:
-            detector, now_ns = record.detector, self._clock.now_ns()
-            record.note_burst(messages, now_ns)
-            self._handover.put(
-                record.lane, [Arrival(detector, now_ns, message) for message in messages]
-            )
-        return len(messages)
-
-    def _read_the_rest(self) -> None:
-        # Bounded in bursts: a detector that never pauses must not keep us from stopping.
-        for _ in range(_LAST_BURSTS):
-            if self._round(dict(self._poller.poll(0))) == 0:
-                return
-
-    def _settle(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        wanted: dict[_Name, Endpoint],
-        now: float,
-    ) -> None:
-        """Make the links what is wanted: open, let go after the grace time, take back, renew."""
-        for name, link in list(self._links.items()):
-            if name not in wanted:
-                self._reopen_at.pop(name, None)
-                if self._leave_at.setdefault(name, now + self._grace_s) <= now:
-                    self._close(name, link, "endpoint taken away")
-            elif wanted[name] != link.endpoint:
-                self._reopen_at.pop(name, None)
-                self._close(name, link, "CURVE key changed")
-            elif not link.abandoned:
-                self._reopen_at.pop(name, None)
-            elif self._reopen_at.setdefault(name, now + self._pause_s(name)) <= now:
-                self._records[name].reopened += 1
-                self._take_down(name, link)
-        self._forget_unwanted(wanted)
-        for name, endpoint in wanted.items():
-            self._leave_at.pop(name, None)
-            if name not in self._links and self._reopen_at.get(name, now) <= now:
-                self._open(context, name, endpoint, now)
-
-    def _open(
-        self,
-        context: zmq.Context[zmq.Socket[bytes]],
-        name: _Name,
-        endpoint: Endpoint,
-        now: float,
-    ) -> None:
-        record = self._record(name, endpoint)
-        try:
-            check_endpoint(endpoint)
-            link = Link(context, endpoint, self._options)
-        except (ConfigurationError, zmq.ZMQError) as error:
-            if record.fault is None:
-                tell("error", "detector cannot be listened to", endpoint, error=str(error))
-            record.fault = str(error)
-            self._reopen_at[name] = now + _REOPEN_S
-            return
-        self._reopen_at.pop(name, None)
-        self._links[name] = link
-        self._poller.register(link.socket, zmq.POLLIN)
-        if link.monitor is not None:
-            self._poller.register(link.monitor, zmq.POLLIN)
-
-    def _take_down(self, name: _Name, link: Link) -> None:
-        """Close the sockets, after reading what is left in them."""
-        for _ in range(_LAST_BURSTS):
-            if self._burst(link, self._records[name]) == 0:
-                break
-        self._poller.unregister(link.socket)
-        if link.monitor is not None:
-            self._poller.unregister(link.monitor)
-        link.close()
-        del self._links[name]
-
-    def _close(self, name: _Name, link: Link, reason: str) -> None:
-        self._take_down(name, link)
-        record = self._records[name]
-        record.note_lost(self._clock.now_ns(), 0)
-        record.fault = reason
-        tell("info", "detector disconnected", link.endpoint, reason=reason)
-
-    def _record(self, name: _Name, endpoint: Endpoint) -> LinkRecord:
-        with self._lock:
-            if name not in self._records:
-                self._records[name] = LinkRecord(
-                    endpoint, self._handover.lane(), self._clock.now_ns()
-                )
-            record = self._records[name]
-            record.retired = False
-            return record
-
-    def _forget_unwanted(self, wanted: dict[_Name, Endpoint]) -> None:
-        """Retire the records of closed links, newest last, and keep a bounded number of them."""
-        with self._lock:
-            for name in self._records.keys() - wanted.keys() - self._links.keys():
-                if not self._records[name].retired:
-                    record = self._records.pop(name)
-                    record.retired = True
-                    self._records[name] = record
-                self._leave_at.pop(name, None)
-                self._reopen_at.pop(name, None)
-            retired = [name for name, record in self._records.items() if record.retired]
-            for name in retired[: max(0, len(retired) - RETIRED_RECORDS)]:
-                del self._records[name]
+    def _relieve(self, links: Links) -> bool:
+        """Move one burst from every socket into the handover. False if there was nothing."""
+        bursts = self._look(links, 0.0, None)
+        self._keep(bursts)
+        return bool(bursts)
 
 
 def _check_positive(**values: int) -> None:

@@ -5,7 +5,7 @@ Only the few fields that this takes are parsed; the payload goes on as it was re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime
 from operator import add
@@ -21,6 +21,8 @@ from proto.network_security_pb2 import NetworkSecurityEvent
 
 #: Times before this are of a clock that counts from its boot, or was never set.
 YEAR_2000_NS = 946_684_800 * NS_PER_SECOND
+# Half the time of a named tuple's own constructor, which is Python.
+_new = tuple.__new__
 # More than seconds and nanoseconds of the wire can say.
 _FAR_NS = 1 << 100
 
@@ -175,51 +177,70 @@ class Admission:
         `payload` is the protobuf message; `block` is the LZ4 block that it came in, or None.
         Raises ValueError if `arrival_ns` is not a time that an int64 of nanoseconds can hold.
         """
-        try:
-            event = AdmissionEvent.FromString(payload)
-        except DecodeError:
-            return self._refuse_schema(payload, "not a protobuf message of this schema")
-        event_id = event.event_id
-        node = event.originating_node_id
-        stamp = event.event_timestamp
-        nanos = stamp.nanos
-        own_ns = stamp.seconds * NS_PER_SECOND + nanos
-        if not event_id and not node and not own_ns and not _has_known_field(payload):
-            return self._refuse_schema(payload, "no field of this schema in it")
+        (answer,) = self.admit_all(((payload, block, arrival_ns),))
+        return answer
 
-        if self._trusting:
-            own_time = YEAR_2000_NS < own_ns <= MAX_NS and 0 <= nanos < NS_PER_SECOND
-        else:
-            own_time = (
-                arrival_ns - self._back_ns <= own_ns <= arrival_ns + self._ahead_ns
-                and 0 <= nanos < NS_PER_SECOND
-            )
-        if own_time:
-            time_ns = own_ns
-            self._own_time += 1
-        elif own_ns > (MAX_NS if self._trusting else arrival_ns + self._ahead_ns):
-            return self._refuse_future(own_ns, arrival_ns)
-        else:
-            time_ns = self._other_time(own_ns, nanos, arrival_ns)
-        if self._event_clock and (self._mark.ns is None or time_ns > self._mark.ns):
-            self._mark.ns = time_ns
+    def admit_all(
+        self, messages: Iterable[tuple[bytes, bytes | None, int]]
+    ) -> list[Admitted | Refused]:
+        """Admit messages one after the other; each is payload, block and arrival of `admit`."""
+        parse, identify = AdmissionEvent.FromString, self._identify
+        trusting, back_ns, ahead_ns = self._trusting, self._back_ns, self._ahead_ns
+        day_start = day_end = own_times = 0
+        day, retired = date.min, False
+        answers: list[Admitted | Refused] = []
+        for payload, block, arrival_ns in messages:
+            try:
+                event = parse(payload)
+            except DecodeError:
+                answers.append(
+                    self._refuse_schema(payload, "not a protobuf message of this schema")
+                )
+                continue
+            event_id = event.event_id
+            node = event.originating_node_id
+            stamp = event.event_timestamp
+            nanos = stamp.nanos
+            own_ns = stamp.seconds * NS_PER_SECOND + nanos
+            if not event_id and not node and not own_ns and not _has_known_field(payload):
+                answers.append(self._refuse_schema(payload, "no field of this schema in it"))
+                continue
 
-        if not self._day_start <= time_ns < self._day_end:
-            self._enter_day(time_ns)
-        if self._is_retired is not None and self._is_retired(self._day):
-            self._retired += 1
-            return Refused(
-                "retired", f"the journal of {self._day} was let go; its rows cannot be added to"
+            earliest = YEAR_2000_NS + 1 if trusting else arrival_ns - back_ns
+            latest = MAX_NS if trusting else arrival_ns + ahead_ns
+            own_time = earliest <= own_ns <= latest and 0 <= nanos < NS_PER_SECOND
+            if own_time:
+                time_ns = own_ns
+                own_times += 1
+            elif own_ns > latest:
+                answers.append(self._refuse_future(own_ns, arrival_ns))
+                continue
+            else:
+                time_ns = self._other_time(own_ns, nanos, arrival_ns)
+            if self._event_clock and (self._mark.ns is None or time_ns > self._mark.ns):
+                self._mark.ns = time_ns
+
+            if not day_start <= time_ns < day_end:
+                day, day_start, day_end, retired = self._enter_day(time_ns)
+            if retired:
+                answers.append(self._refuse_retired(day))
+                continue
+            if event_id:
+                digest = identify(node, event_id, own_ns)
+            else:
+                self._empty_id += 1
+                digest = identify(node, event_id, own_ns, content=payload)
+            size = len(payload)
+            compressed = block is not None and len(block) < size
+            stored = payload if block is None or not compressed else block
+            answers.append(
+                _new(
+                    Admitted,
+                    (day, time_ns, own_time, digest, arrival_ns, stored, size, compressed),
+                )
             )
-        if event_id:
-            digest = self._identify(node, event_id, own_ns)
-        else:
-            self._empty_id += 1
-            digest = self._identify(node, event_id, own_ns, content=payload)
-        size = len(payload)
-        compressed = block is not None and len(block) < size
-        stored = payload if block is None or not compressed else block
-        return Admitted(self._day, time_ns, own_time, digest, arrival_ns, stored, size, compressed)
+        self._own_time += own_times
+        return answers
 
     def facts(self) -> AdmissionFacts:
         """Return what was counted so far, siblings included. May be called from any thread."""
@@ -248,11 +269,20 @@ class Admission:
             return self._mark.ns
         return arrival_ns
 
-    def _enter_day(self, time_ns: int) -> None:
-        if not MIN_NS <= time_ns <= MAX_NS:
-            raise ValueError(f"arrival_ns = {time_ns} does not fit an int64 of nanoseconds")
-        self._day = day_of(time_ns, self._zone)
-        self._day_start, self._day_end = day_bounds_ns(self._day, self._zone)
+    def _enter_day(self, time_ns: int) -> tuple[date, int, int, bool]:
+        """The day of a time, its bounds, and whether it takes no more events."""
+        if not self._day_start <= time_ns < self._day_end:
+            if not MIN_NS <= time_ns <= MAX_NS:
+                raise ValueError(f"arrival_ns = {time_ns} does not fit an int64 of nanoseconds")
+            self._day = day_of(time_ns, self._zone)
+            self._day_start, self._day_end = day_bounds_ns(self._day, self._zone)
+        day = self._day
+        retired = self._is_retired is not None and self._is_retired(day)
+        return day, self._day_start, self._day_end, retired
+
+    def _refuse_retired(self, day: date) -> Refused:
+        self._retired += 1
+        return Refused("retired", f"the journal of {day} was let go; its rows cannot be added to")
 
     def _refuse_future(self, own_ns: int, arrival_ns: int) -> Refused:
         self._future += 1

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import lz4.block
@@ -29,7 +29,7 @@ from google.protobuf.message import DecodeError
 from nacl.bindings import crypto_secretbox_open
 from nacl.exceptions import CryptoError
 
-from consumer.errors import DecompressionError, TamperedError, UnknownKeyError
+from consumer.errors import DecompressionError, EnvelopeError, TamperedError, UnknownKeyError
 from consumer.wire.keys import (
     ARTIFACT_CONTEXT,
     DETECTOR_CONTEXT,
@@ -66,6 +66,8 @@ LZ4_MAX_RATIO: Final = 255
 _unpack_nonce = struct.Struct("<IQ").unpack
 _unpack_little = struct.Struct("<I").unpack_from
 _unpack_big = struct.Struct(">I").unpack_from
+# Half the time of a named tuple's own constructor, which is Python.
+_new = tuple.__new__
 
 
 class Opened(NamedTuple):
@@ -122,27 +124,49 @@ class Envelope:
             DecompressionError: it opens, but what it holds is not what its size header says, or
                 is larger than the limit.
         """
+        (result,) = self.open_all(detector, (message,))
+        if isinstance(result, EnvelopeError):
+            raise result
+        return result
+
+    def open_all(self, detector: str, messages: Sequence[bytes]) -> list[Opened | EnvelopeError]:
+        """Open messages of ``detector``; for each what it held, or what `open` would raise."""
         candidates = self._ring.candidates()
         if candidates is not self._candidates:
             self._adopt(candidates)
-        last = self._last.get(detector)
-        if last is not None and (opened := last.open(message)) is not None:
-            return opened
+        results: list[Opened | EnvelopeError] = []
+        while True:
+            last = self._last.get(detector)
+            if last is not None:
+                last.open_run(messages, results)
+            if len(results) == len(messages):
+                return results
+            results.append(self._search(detector, messages[len(results)], last))
+
+    def _search(
+        self, detector: str, message: bytes, last: _Opener | None
+    ) -> Opened | EnvelopeError:
+        """Try every key on a message that the last one did not open."""
         if len(message) < _ChaCha.shortest:
-            raise TamperedError(
+            return TamperedError(
                 f"{detector}: {len(message)} bytes; the shortest message has {_ChaCha.shortest}"
             )
         scheme = self._scheme_of(detector)
         tried = 0
+        results: list[Opened | EnvelopeError] = []
         for opener in self._openers:
             if scheme is not None and opener.candidate.key.scheme != scheme:
                 continue
             tried += 1
-            if opener is not last and (opened := opener.open(message)) is not None:
-                self._last[detector] = opener
-                return opened
+            if opener is last:
+                continue
+            opener.open_run((message,), results)
+            if results:
+                if isinstance(results[0], Opened):
+                    self._last[detector] = opener
+                return results[0]
         kind = "" if scheme is None else f"{scheme} "
-        raise UnknownKeyError(
+        return UnknownKeyError(
             f"{detector}: none of {tried} {kind}keys opens this message of "
             f"{len(message)} bytes; it is tried again when a key is added"
         )
@@ -169,11 +193,11 @@ class _Opener(ABC):
         self._limit = limit
 
     @abstractmethod
-    def open(self, message: bytes) -> Opened | None:
-        """The opened message; None if this key does not open it.
+    def open_run(self, messages: Sequence[bytes], results: list[Opened | EnvelopeError]) -> None:
+        """Add the results of messages until one that this key does not open.
 
-        Raises:
-            DecompressionError: it opens, but does not decompress.
+        It begins with the first message that has no result yet. A result is what a message held,
+        or that it does not decompress.
         """
 
 
@@ -186,25 +210,31 @@ class _ChaCha(_Opener):
         super().__init__(candidate, limit)
         self._decrypt = ChaCha20Poly1305(candidate.key.secret).decrypt
 
-    def open(self, message: bytes) -> Opened | None:
-        if len(message) < self.shortest:
-            return None
-        nonce = message[:NONCE_BYTES]
-        try:
-            plaintext = self._decrypt(nonce, message[NONCE_BYTES:], None)
-        except InvalidTag:
-            return None
-        self.candidate.used = True
-        prefix, count = _unpack_nonce(nonce)
-        counter = count if prefix == 0 else None
-        block = plaintext[SIZE_BYTES:]
-        try:
-            payload = _decompress(_unpack_little, plaintext, block, self._limit)
-        except DecompressionError:
-            if not _is_bare_event(plaintext, self._limit):
-                raise
-            return Opened(plaintext, None, counter, self._key_id, "chacha20poly1305-v1")
-        return Opened(payload, block, counter, self._key_id, "chacha20poly1305-v1")
+    def open_run(self, messages: Sequence[bytes], results: list[Opened | EnvelopeError]) -> None:
+        decrypt, limit, key_id = self._decrypt, self._limit, self._key_id
+        scheme: Scheme = "chacha20poly1305-v1"
+        for message in messages[len(results) :]:
+            if len(message) < self.shortest:
+                return
+            nonce = message[:NONCE_BYTES]
+            try:
+                plaintext = decrypt(nonce, message[NONCE_BYTES:], None)
+            except InvalidTag:
+                return
+            self.candidate.used = True
+            prefix, count = _unpack_nonce(nonce)
+            counter = count if prefix == 0 else None
+            block = plaintext[SIZE_BYTES:]
+            try:
+                payload = _decompress(_unpack_little, plaintext, block, limit)
+            except DecompressionError as error:
+                results.append(
+                    Opened(plaintext, None, counter, key_id, scheme)
+                    if _is_bare_event(plaintext, limit)
+                    else error
+                )
+            else:
+                results.append(_new(Opened, (payload, block, counter, key_id, scheme)))
 
 
 class _SecretBox(_Opener):
@@ -216,17 +246,22 @@ class _SecretBox(_Opener):
         super().__init__(candidate, limit)
         self._secret = candidate.key.secret
 
-    def open(self, message: bytes) -> Opened | None:
-        if len(message) < self.shortest:
-            return None
-        try:
-            plaintext = crypto_secretbox_open(message[24:], message[:24], self._secret)
-        except CryptoError:
-            return None
-        self.candidate.used = True
-        block = plaintext[SIZE_BYTES:]
-        payload = _decompress(_unpack_big, plaintext, block, self._limit)
-        return Opened(payload, block, None, self._key_id, "secretbox-v0")
+    def open_run(self, messages: Sequence[bytes], results: list[Opened | EnvelopeError]) -> None:
+        for message in messages[len(results) :]:
+            if len(message) < self.shortest:
+                return
+            try:
+                plaintext = crypto_secretbox_open(message[24:], message[:24], self._secret)
+            except CryptoError:
+                return
+            self.candidate.used = True
+            block = plaintext[SIZE_BYTES:]
+            try:
+                payload = _decompress(_unpack_big, plaintext, block, self._limit)
+            except DecompressionError as error:
+                results.append(error)
+            else:
+                results.append(Opened(payload, block, None, self._key_id, "secretbox-v0"))
 
 
 def _opener(candidate: Candidate, limit: int) -> _Opener:

@@ -82,6 +82,19 @@ class Epoch:
         self.received += 1
         self.seen[counter & _MASK] = 1
 
+    def follow(self, count: int) -> None:
+        """Note the next `count` counters, none missing."""
+        start = (self.high + 1) & _MASK
+        self.high += count
+        self.received += count
+        if count >= WINDOW:
+            self.seen = bytearray(b"\1" * WINDOW)
+            return
+        tail = min(count, WINDOW - start)
+        self.seen[start : start + tail] = b"\1" * tail
+        if tail < count:
+            self.seen[: count - tail] = b"\1" * (count - tail)
+
     def look_back(self, counter: int) -> Kind:
         """Note a counter not above the highest, for what it seems to be."""
         slot = counter & _MASK
@@ -166,14 +179,19 @@ class Track:
         self._closed = (0, 0, 0)
         self._history: deque[EpochLosses] = deque(maxlen=HISTORY)
 
+    def note_all(self, counters: Sequence[int]) -> None:
+        """Note counters in the order of arrival."""
+        first, count = self._current.high + 1, len(counters)
+        # Nearly always they go on where the last ones ended.
+        if not (self._doubts or self._pending) and counters == list(range(first, first + count)):
+            self._current.follow(count)
+            return
+        for counter in counters:
+            self.note(counter)
+
     def note(self, counter: int) -> None:
         """Note a counter in the order of arrival."""
         current = self._current
-        if counter == current.high + 1 and not self._doubts and not self._pending:
-            current.high = counter
-            current.received += 1
-            current.seen[counter & _MASK] = 1
-            return
         if self._doubts:
             self._weigh_doubts(counter)
             current = self._current

@@ -79,21 +79,30 @@ class LossLedger:
         self._tracks: dict[str, Track] = {}
 
     def note(self, detector: str, counter: int) -> None:
-        """Take note of the counter of a message that was opened, in the order of arrival.
+        """Take note of the counter of one message; see `note_all`."""
+        self.note_all(detector, [counter])
+
+    def note_all(self, detector: str, counters: list[int]) -> None:
+        """Take note of the counters of messages that were opened, in the order of arrival.
 
         Only counters of authentic messages may come here: one that anyone could have written
         would make any loss appear.
 
         Raises:
-            ValueError: the counter does not fit in 64 bits.
+            ValueError: a counter does not fit in 64 bits; none is noted then.
         """
-        if not 0 <= counter < _COUNTERS:
-            raise ValueError(f"counter {counter} of {detector} is not an unsigned 64-bit number")
+        if not counters:
+            return
+        for counter in (min(counters), max(counters)):
+            if not 0 <= counter < _COUNTERS:
+                raise ValueError(
+                    f"counter {counter} of {detector} is not an unsigned 64-bit number"
+                )
         with self._lock:
             track = self._tracks.get(detector)
             if track is None:
-                track = self._tracks[detector] = Track(counter)
-            track.note(counter)
+                track = self._tracks[detector] = Track(counters[0])
+            track.note_all(counters)
 
     def facts(self, detector: str) -> Losses:
         """What is known of a detector; all zero if nothing was ever seen of it."""

@@ -10,8 +10,9 @@ from consumer.clock import Clock, SystemClock
 from consumer.reception.endpoints import Endpoint
 from consumer.reception.handover import MESSAGE_OVERHEAD
 from consumer.reception.link import DetectorLink
+from consumer.reception.links import MIB
 from consumer.reception.sources import Arrival
-from consumer.reception.subscriber import MIB, Subscriber
+from consumer.reception.subscriber import Subscriber
 
 WAIT_S = 15.0
 
@@ -49,6 +50,12 @@ def link(subscriber: Subscriber, detector: str = "a") -> DetectorLink:
     links = [facts for facts in subscriber.facts(retired=True) if facts.detector == detector]
     assert len(links) == 1, f"links of {detector}: {links}"
     return links[0]
+
+
+def leaving(subscriber: Subscriber) -> dict[tuple[str, str], float]:
+    """When endpoints that were taken away are disconnected."""
+    assert subscriber._links is not None
+    return subscriber._links.leave_at
 
 
 def wait_until(told: str, holds: Callable[[], bool]) -> None:

@@ -8,11 +8,13 @@ from consumer.clock import ManualClock, SystemClock
 from consumer.errors import ConfigurationError, DayfoldError
 from consumer.reception.endpoints import Endpoint
 from consumer.reception.handover import MESSAGE_OVERHEAD
-from consumer.reception.subscriber import BURST_MESSAGES, MIB, Subscriber
+from consumer.reception.links import BURST_MESSAGES, MIB, Links
+from consumer.reception.subscriber import Subscriber
 from consumer.wire.losses import LossLedger
 from tests.integration.publishing import Publisher, PublisherProcess, counter_of
 from tests.integration.reception import (
     WAIT_S,
+    leaving,
     link,
     subscribed,
     take,
@@ -165,7 +167,7 @@ def test_an_endpoint_taken_away_stays_connected_for_the_grace_time() -> None:
         with subscribed(endpoint, clock=clock, grace_s=60.0) as subscriber:
             publisher.wait_for_subscribers()
             subscriber.set_endpoints([])
-            wait_until("the grace time runs", lambda: subscriber._leave_at != {})
+            wait_until("the grace time runs", lambda: leaving(subscriber) != {})
             clock.advance(59.0)
             publisher.send(1)
             assert len(take(subscriber, 1)) == 1
@@ -185,10 +187,10 @@ def test_an_endpoint_that_comes_back_within_the_grace_time_is_not_disconnected()
         with subscribed(endpoint, clock=clock, grace_s=60.0) as subscriber:
             publisher.wait_for_subscribers()
             subscriber.set_endpoints([])
-            wait_until("the grace time runs", lambda: subscriber._leave_at != {})
+            wait_until("the grace time runs", lambda: leaving(subscriber) != {})
             clock.advance(30.0)
             subscriber.set_endpoints([endpoint])
-            wait_until("the grace time is off", lambda: subscriber._leave_at == {})
+            wait_until("the grace time is off", lambda: leaving(subscriber) == {})
             clock.advance(60.0)
             publisher.send(1)
             take(subscriber, 1)
@@ -387,11 +389,11 @@ def test_many_detectors_are_received_at_once() -> None:
 def test_a_drain_thread_that_breaks_down_is_reported_to_the_taker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError("planted")
 
     subscriber = Subscriber(SystemClock())
-    monkeypatch.setattr(subscriber, "_settle", fail)
+    monkeypatch.setattr(Links, "settle", fail)
     with subscriber:
         subscriber.set_endpoints([Endpoint("a", "tcp://127.0.0.1:1")])
         with pytest.raises(DayfoldError, match="restart"):

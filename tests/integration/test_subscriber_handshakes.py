@@ -14,7 +14,15 @@ from consumer.errors import ConfigurationError
 from consumer.reception.endpoints import Endpoint
 from consumer.reception.subscriber import Subscriber
 from tests.integration.publishing import Publisher
-from tests.integration.reception import WAIT_S, link, subscribed, take, wait_connected, wait_until
+from tests.integration.reception import (
+    WAIT_S,
+    leaving,
+    link,
+    subscribed,
+    take,
+    wait_connected,
+    wait_until,
+)
 
 
 def keys() -> tuple[str, str]:
@@ -163,9 +171,9 @@ def test_an_abandoned_link_that_left_and_returned_is_tried_again() -> None:
     ):
         wait_for_failures(subscriber, 1)
         subscriber.set_endpoints([])
-        wait_until("the grace time runs", lambda: subscriber._leave_at != {})
+        wait_until("the grace time runs", lambda: leaving(subscriber) != {})
         subscriber.set_endpoints([Endpoint("a", publisher.address, server_public)])
-        wait_until("it is taken back", lambda: subscriber._leave_at == {})
+        wait_until("it is taken back", lambda: leaving(subscriber) == {})
         clock.advance(60.0)
         wait_for_failures(subscriber, 2)
 

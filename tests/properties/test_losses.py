@@ -137,3 +137,24 @@ def test_the_account_adds_up_for_any_counters_at_all(counters: list[int]) -> Non
     assert facts.received + facts.repeats == len(counters)
     assert all(epoch.lost >= 0 for epoch in facts.history)
     assert LossLedger.from_json(ledger.to_json()).facts("detector") == facts
+
+
+runs = st.lists(
+    st.tuples(st.integers(0, 40) | st.integers(0, 20_000), st.integers(1, 100)), max_size=30
+)
+
+
+@given(runs, st.lists(st.integers(1, 5_000), min_size=1, max_size=10))
+def test_counters_noted_together_count_as_noted_one_by_one(
+    stretches: list[tuple[int, int]], sizes: list[int]
+) -> None:
+    counters = [n for first, count in stretches for n in range(first, first + count)]
+    one_by_one, together = LossLedger(), LossLedger()
+    for counter in counters:
+        one_by_one.note("d", counter)
+    at = turn = 0
+    while at < len(counters):
+        size = sizes[turn % len(sizes)]
+        together.note_all("d", counters[at : at + size])
+        at, turn = at + size, turn + 1
+    assert together.to_json() == one_by_one.to_json()
