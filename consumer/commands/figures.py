@@ -59,17 +59,57 @@ def _attack(console: Console, figures: Mapping[str, Any]) -> None:
     table = Table(title="Attack encoder, 5 nearest neighbours", title_justify="left")
     for heading in ("split", "encoder", "ports"):
         table.add_column(heading)
-    for heading in ("macro-F1", "accuracy", "recall@10"):
+    for heading in ("macro-F1", "labels of 30", "benign or attack", "recall@10"):
         table.add_column(heading, justify="right")
     for split, encoders in figures["splits"].items():
         for encoder, views in encoders.items():
-            for ports, found in views.items():
+            for ports, found in (views or {}).items():
                 table.add_row(
                     split,
                     encoder,
                     ports.replace("_", " "),
-                    *(f"{found[name]:.3f}" for name in ("macro_f1", "accuracy", "recall_at_10")),
+                    f"{found['macro_f1']:.3f}",
+                    f"{found['macro_f1_labels_of_30_or_more']:.3f}",
+                    f"{found['benign_or_attack_macro_f1']:.3f}",
+                    f"{found['recall_at_10']:.3f}" if "recall_at_10" in found else "",
                 )
+    console.print(table)
+    rare = Table(title="Attacks among ordinary traffic", title_justify="left")
+    rare.add_column("attacks in the day")
+    for heading in (
+        "recall@10",
+        "plain index",
+        "missed, in a prototype of their own",
+        "found there",
+    ):
+        rare.add_column(heading, justify="right")
+    for one in figures["prevalence"]:
+        rare.add_row(
+            f"{one['prevalence']:.1%} of {one['events']:,}",
+            f"{one['recall_at_10']['folded']:.3f}",
+            f"{one['recall_at_10']['every_event_a_row']:.3f}",
+            f"{one['missed']['prototype_of_own']:.3f}",
+            f"{one['missed']['found']:.3f}",
+        )
+    console.print(rare)
+
+
+def _novelty(console: Console, figures: Mapping[str, Any]) -> None:
+    table = Table(title="Novelty of made days", title_justify="left")
+    for heading in ("past days", "rows"):
+        table.add_column(heading)
+    levels = ("0.8", "0.9", "0.95", "0.99")
+    for heading in (*(f"ordinary >= {level}" for level in levels), "planted >= 0.9", "AUROC"):
+        table.add_column(heading, justify="right")
+    for one in figures["by_past"]:
+        for name, found in one["by_index"].items():
+            table.add_row(
+                str(one["past"]),
+                name,
+                *(f"{found['ordinary'][level]:.3f}" for level in levels),
+                f"{found['planted']['0.9']:.3f}",
+                f"{found['auroc']:.3f}",
+            )
     console.print(table)
 
 
@@ -84,4 +124,4 @@ def _timeseries(console: Console, figures: Mapping[str, Any]) -> None:
     console.print(table)
 
 
-_TABLES = {"semantic": _semantic, "attack": _attack, "timeseries": _timeseries}
+_TABLES = {"semantic": _semantic, "attack": _attack, "timeseries": _timeseries, "novelty": _novelty}

@@ -197,16 +197,22 @@ def models_verify(config: ConfigOption = None, json: JsonOption = False) -> None
 @models.command("evaluate")
 def models_evaluate(
     name: Annotated[
-        str | None, typer.Argument(help="One model or index (default: all three).")
+        str | None, typer.Argument(help="One model or index, or novelty (default: everything).")
     ] = None,
+    flows: Annotated[
+        Path | None,
+        typer.Option(help="Parquet file of labelled flows (default: the shipped ones)."),
+    ] = None,
+    ucr: Annotated[Path | None, typer.Option(help="Folder of UCR problems as .ts files.")] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Measure the encoders and the search on the shipped flows; takes minutes."""
+    """Measure the encoders, the search and novelty on labelled flows; takes minutes."""
     # Encoders are loaded only for who asks.
     from consumer.evaluation.choice import evaluate
+    from consumer.evaluation.sources import sources
 
-    answer = evaluate(name, open_settings(config).models.cache_dir)
+    answer = evaluate(name, sources(flows, ucr, open_settings(config).models.cache_dir))
     if json:
         print_json(answer)
     else:

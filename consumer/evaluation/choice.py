@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from consumer.errors import UsageError
+from consumer.evaluation.novelty import measure_novelty
 from consumer.evaluation.numeric import measure_attack, measure_timeseries
 from consumer.evaluation.semantic import evaluate_semantic
+from consumer.evaluation.sources import Sources
 from models.errors import ModelError
 
-Measure = Callable[[Path | None], dict[str, Any]]
+Measure = Callable[[Sources], dict[str, Any]]
 
-# By the name of the index; the encoder of an index is measured under either name.
+# By the name of the index; the encoder of an index is measured under either name. Novelty is
+# measured on the day rows of all three.
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         "timeseries": measure_timeseries,
-        "semantic": evaluate_semantic,
+        "semantic": lambda sources: evaluate_semantic(sources.cache_dir),
         "attack": measure_attack,
+        "novelty": measure_novelty,
     }
 )
 _OTHER_NAMES = {"minilm": "semantic"}
 
 
-def evaluate(name: str | None, cache_dir: Path | None) -> dict[str, Any]:
-    """Measure one encoder, or all of them.
+def evaluate(name: str | None, sources: Sources) -> dict[str, Any]:
+    """Measure one encoder, or all of them and novelty.
 
     Args:
-        name: name of the encoder or of its index; None for all.
-        cache_dir: where models are kept; the default if not given.
+        name: name of the encoder or of its index, or `novelty`; None for all.
+        sources: the data to measure on.
 
     Returns:
         By name of the index, the figures; `{"error": ...}` for an encoder that is not on this
@@ -45,11 +48,11 @@ def evaluate(name: str | None, cache_dir: Path | None) -> dict[str, Any]:
         if index not in MEASURES:
             known = ", ".join((*MEASURES, *_OTHER_NAMES))
             raise UsageError(f"model {name!r}: use one of {known}")
-        return {index: MEASURES[index](cache_dir)}
+        return {index: MEASURES[index](sources)}
     found: dict[str, Any] = {}
     for index, measure in MEASURES.items():
         try:
-            found[index] = measure(cache_dir)
+            found[index] = measure(sources)
         except ModelError as error:
             found[index] = {"error": str(error)}
     return found

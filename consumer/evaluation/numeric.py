@@ -1,38 +1,42 @@
-"""Measures the two encoders of numbers on the shipped flows, beside the plain baseline of each."""
+"""Measures the two encoders of numbers on labelled flows, beside the plain baselines of each."""
 
 from __future__ import annotations
 
 import time
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from consumer.evaluation.corpus import FLOWS
+from consumer.evaluation.forest import forest_figures
+from consumer.evaluation.prevalence import measure_prevalence
+from consumer.evaluation.sources import Sources
 from embed.attack import AttackEmbedder
 from embed.timeseries import TimeSeriesEmbedder
 from models import evaluate_attack as attack
 from models import evaluate_timeseries as timeseries
+from models.evaluate_attack import steadiness
 from models.store import locate
 
 THREADS = 2
 
 
-def measure_attack(cache_dir: Path | None = None) -> dict[str, Any]:
-    """The attack encoder on flows that its training did not see, and raw features beside it.
+def measure_attack(sources: Sources) -> dict[str, Any]:
+    """The attack encoder on flows that its training did not see, beside two plain baselines.
 
     Returns:
-        `splits`: by split (`time`, `random`; see `models.evaluate_attack`) and by encoder, the
-        figures with ports and without. Of the random split the shipped weights have seen most
-        flows in training; only `time` says something about unseen ones.
+        `splits`: by split (`time`, `random`; see `models.evaluate_attack`) and by encoder (`ours`,
+        `raw` features, `forest`), the figures with ports and without. Of the random split the
+        shipped weights have seen most flows in training; only `time` says something about unseen
+        ones. `forest` is None unless scikit-learn is installed.
+        `steadiness`: mean cosine of held-out flows to themselves, changed in one way.
+        `prevalence`: see `consumer.evaluation.prevalence`.
 
     Raises:
         ModelError: the encoder is not on this machine, or altered.
     """
     started = time.monotonic()
-    flows = attack.read_flows(FLOWS)
-    ours = AttackEmbedder(locate("attack", cache_dir), threads=THREADS)
+    flows = attack.read_flows(sources.flows)
+    ours = AttackEmbedder(locate("attack", sources.cache_dir), threads=THREADS)
     splits: dict[str, Any] = {}
     for name, held in (("time", flows.held_by_time), ("random", flows.held_at_random)):
         encoders: dict[str, attack.Encoder] = {
@@ -48,36 +52,40 @@ def measure_attack(cache_dir: Path | None = None) -> dict[str, Any]:
             }
             for encoder, encode in encoders.items()
         }
+        forest = forest_figures(flows, held)
+        splits[name]["forest"] = forest and {ports: _rounded(one) for ports, one in forest.items()}
+    held_flows = flows.only(flows.held_by_time)
     return {
         "model": "attack",
+        "source": sources.named,
         "flows": len(flows.labels),
         "splits": splits,
+        "steadiness": _rounded(steadiness(ours.embed_features, held_flows.features)),
+        "prevalence": measure_prevalence(ours.embed_features, held_flows),
         "seconds": round(time.monotonic() - started, 1),
     }
 
 
-def measure_timeseries(cache_dir: Path | None = None) -> dict[str, Any]:
+def measure_timeseries(sources: Sources) -> dict[str, Any]:
     """The time-series encoder by 1-NN retrieval, and z-normalised values beside it.
 
     Returns:
         `planted`: share of days whose nearest other day has the same planted behaviour.
-        `problems`: accuracy on the labelled problems that the package `aeon` carries; None when it
-        is not installed.
+        `problems`: accuracy on the labelled problems of the UCR archive; None without its folder.
 
     Raises:
         ModelError: the encoder is not on this machine, or altered.
     """
     started = time.monotonic()
-    ours = TimeSeriesEmbedder(locate("timeseries", cache_dir), threads=THREADS)
+    ours = TimeSeriesEmbedder(locate("timeseries", sources.cache_dir), threads=THREADS)
     encoders: dict[str, timeseries.Encoder] = {
         "ours": ours.embed_series,
         "z_normalised": timeseries.z_normalised,
     }
-    days, behaviours = timeseries.planted(FLOWS)
-    folder = _ucr_folder()
+    days, behaviours = timeseries.planted(sources.flows)
     problems = None
-    if folder is not None:
-        read = [timeseries.read_problem(folder, name) for name in timeseries.PROBLEMS]
+    if sources.ucr is not None:
+        read = [timeseries.read_problem(sources.ucr, name) for name in timeseries.PROBLEMS]
         problems = {
             problem.name: _rounded(
                 {name: timeseries.accuracy(encode, problem) for name, encode in encoders.items()}
@@ -86,6 +94,7 @@ def measure_timeseries(cache_dir: Path | None = None) -> dict[str, Any]:
         }
     return {
         "model": "timeseries",
+        "source": sources.named,
         "planted": {
             "days": len(np.asarray(days)),
             **_rounded(
@@ -98,14 +107,6 @@ def measure_timeseries(cache_dir: Path | None = None) -> dict[str, Any]:
         "problems": problems,
         "seconds": round(time.monotonic() - started, 1),
     }
-
-
-def _ucr_folder() -> Path | None:
-    found = find_spec("aeon")
-    if found is None or found.origin is None:
-        return None
-    folder = Path(found.origin).parent / "datasets" / "data"
-    return folder if folder.is_dir() else None
 
 
 def _rounded(figures: dict[str, float]) -> dict[str, float]:

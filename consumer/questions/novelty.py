@@ -1,42 +1,101 @@
-"""How unlike its past a day is: pure arithmetic on day rows."""
+"""How unlike its past a day is: conformal ranks of day rows. Pure arithmetic.
+
+A day's distance is its distance to the nearest other day, one minus the cosine. On the evening of
+day t there are t + 1 days, and each of them has such a distance among them, today as well as all
+earlier ones: what was usual says how far apart usual days lie. Novelty is the share of these
+days that lie strictly nearer to another day than today does, that is one minus the p-value of a
+full conformal test (V. Vovk, A. Gammerman, G. Shafer, "Algorithmic Learning in a Random World",
+2005; as detector of anomalies R. Laxhammar, G. Falkman, 2010).
+
+If today is a day like the others, in whatever order they came, its rank among them is uniform, so
+at most one in twenty ordinary days gets 0.95 or more: novelty v is reached by chance with
+probability 1 - v at most. Nothing is assumed about the distances. The price is that few days
+cannot say much: with n past days novelty is at most n / (n + 1). The first day has none; the
+second has 0, for two days are as far from each other as each from the other.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
+Distances = NDArray[np.float64]
 
-def unlikeness(vectors: NDArray[np.float32]) -> list[float | None]:
-    """One minus the cosine to the nearest earlier day; None for the first day.
+# Cosines of float32 rows carry errors of about 1e-7: nearer than this is as near.
+TIE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class DayNovelty:
+    """How unlike its past one day is.
+
+    Attributes:
+        novelty: over all indices, 0 (ordinary) to 1; None for the first day.
+        by_index: the same by the rows of each index alone; None where the index does not hold
+            the day or holds no earlier one.
+        past: how many earlier days it was compared with.
+    """
+
+    day: date
+    novelty: float | None
+    by_index: Mapping[str, float | None]
+    past: int
+
+
+def novelties(
+    rows: Mapping[str, tuple[Sequence[date], NDArray[np.float32]]],
+) -> list[DayNovelty]:
+    """Novelty of every day, oldest first; each is compared with the days before it alone.
 
     Args:
-        vectors: float32 (days, d), oldest first, each of length 1.
+        rows: by name of the index, its days in ascending order and their rows, float32 (days, d),
+            each of length 1.
+
+    Over all indices a day is as far from the others as in the index in which it is farthest,
+    where each index measures in its own usual distance (the median over the days so far); these
+    farthest distances are then ranked like those of one index, so that the whole is as calibrated
+    as its parts.
     """
-    values: list[float | None] = []
-    for row in range(len(vectors)):
-        if row == 0:
-            values.append(None)
-            continue
-        nearest = float((vectors[:row] @ vectors[row]).max())
-        values.append(max(0.0, 1.0 - nearest))
-    return values
+    days = sorted({day for held, _ in rows.values() for day in held})
+    place = {day: number for number, day in enumerate(days)}
+    likeness = {name: _spread(held, vectors, place) for name, (held, vectors) in rows.items()}
+    nearest = {name: np.full(len(days), np.inf) for name in rows}
+    found: list[DayNovelty] = []
+    for today, day in enumerate(days):
+        by_index: dict[str, float | None] = {}
+        farthest = np.full(today + 1, -np.inf)
+        for name, distances in likeness.items():
+            near = nearest[name]
+            to_past = distances[today, :today]
+            near[:today] = np.fmin(near[:today], to_past)
+            near[today] = np.fmin.reduce(to_past, initial=np.inf)
+            held = np.isfinite(near[: today + 1])
+            by_index[name] = rank(near[: today + 1][held]) if held[today] else None
+            if held.any():
+                usual = max(float(np.median(near[: today + 1][held])), TIE)
+                scaled = np.where(held, near[: today + 1] / usual, -np.inf)
+                farthest = np.maximum(farthest, scaled)
+        held = np.isfinite(farthest)
+        novelty = rank(farthest[held]) if held[today] else None
+        found.append(DayNovelty(day, novelty, by_index, today))
+    return found
 
 
-def calibrated(values: list[float | None]) -> list[float | None]:
-    """Each value as its place among the days before it, 0 (ordinary) to 1 (unlike anything).
+def rank(distances: Distances) -> float:
+    """Share of the distances (n,) that are smaller than the last one, which is today's."""
+    return float((distances < distances[-1] - TIE).sum()) / len(distances)
 
-    The place is that of the empirical distribution of all earlier values with itself added,
-    counting ties half: (below + ties / 2 + 1 / 2) / (n + 1). With no earlier value it is 1/2: one
-    day alone says nothing. None stays None.
-    """
-    places: list[float | None] = []
-    earlier: list[float] = []
-    for value in values:
-        if value is None:
-            places.append(None)
-            continue
-        below = sum(one < value for one in earlier)
-        ties = sum(one == value for one in earlier)
-        places.append(round((below + ties / 2 + 0.5) / (len(earlier) + 1), 6))
-        earlier.append(value)
-    return places
+
+def _spread(
+    held: Sequence[date], vectors: NDArray[np.float32], place: Mapping[date, int]
+) -> Distances:
+    """Distances between all days, float64 (days, days); NaN where the index lacks one of them."""
+    distances = np.full((len(place), len(place)), np.nan)
+    if held:
+        places = [place[day] for day in held]
+        distances[np.ix_(places, places)] = np.maximum(0.0, 1.0 - vectors @ vectors.T)
+    return distances

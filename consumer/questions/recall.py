@@ -23,7 +23,7 @@ from consumer.errors import JournalError, UsageError
 from consumer.folding.encoders import identity, open_attack, open_semantic
 from consumer.journal import open_chunk
 from consumer.journal.folders import day_folders
-from consumer.questions.novelty import calibrated, unlikeness
+from consumer.questions.novelty import novelties
 from consumer.questions.search import DescriptionSearch, Wanted
 from consumer.questions.why import explain
 from consumer.settings import INDEX_NAMES, Settings
@@ -246,20 +246,16 @@ class Recall:
         """
         if day is not None and self._catalogue.chunk(day) is None:
             raise UsageError(f"{day}: no such day")
-        by_day: dict[date, dict[str, float | None]] = {}
-        for name in INDEX_NAMES:
-            days, vectors = self._day_rows(name)
-            values = calibrated(unlikeness(vectors))
-            for one, value in zip(days, values, strict=True):
-                by_day.setdefault(one, {})[name] = value
+        rows = {name: self._day_rows(name) for name in INDEX_NAMES}
         entries = [
             {
-                "day": one.isoformat(),
-                "novelty": _mean_known(list(by_index.values())),
-                "by_index": {name: by_index.get(name) for name in INDEX_NAMES},
+                "day": found.day.isoformat(),
+                "novelty": _rounded(found.novelty),
+                "by_index": {name: _rounded(value) for name, value in found.by_index.items()},
+                "past": found.past,
             }
-            for one, by_index in sorted(by_day.items())
-            if day is None or one == day
+            for found in novelties(rows)
+            if day is None or found.day == day
         ]
         return {"days": entries, "missing": self._missing(INDEX_NAMES, first=day, last=day)}
 
@@ -398,6 +394,5 @@ def _event(found: Found) -> dict[str, Any]:
     }
 
 
-def _mean_known(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(sum(known) / len(known), 6) if known else None
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -10,6 +10,7 @@ from consumer.evaluation.choice import MEASURES, evaluate
 from consumer.evaluation.corpus import FLOWS, Corpus, described
 from consumer.evaluation.questions import Predicate, Question, read_flows
 from consumer.evaluation.ranking import Judged, Measured, _by_chance, _measured
+from consumer.evaluation.sources import Sources, sources
 from embed.describe import verdict_of, without_verdict
 from embed.rows import Vectors
 from index.store import split_row_id
@@ -87,20 +88,34 @@ def test_a_result_is_right_when_most_of_its_events_are(blanked: Corpus) -> None:
 
 
 def test_an_encoder_that_nobody_knows_is_refused_by_name() -> None:
-    with pytest.raises(UsageError, match=r"'bert'.*timeseries, semantic, attack, minilm"):
-        evaluate("bert", None)
+    with pytest.raises(UsageError, match=r"'bert'.*timeseries, semantic, attack, novelty, minilm"):
+        evaluate("bert", Sources())
 
 
 def test_an_encoder_that_is_not_there_hides_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measures = {
-        name: measure if name == "semantic" else (lambda _cache, name=name: {"model": name})
+        name: measure if name == "semantic" else (lambda _sources, name=name: {"model": name})
         for name, measure in MEASURES.items()
     }
     monkeypatch.setattr("consumer.evaluation.choice.MEASURES", measures)
-    found = evaluate(None, tmp_path)
+    found = evaluate(None, Sources(cache_dir=tmp_path))
     assert "dayfold models build minilm" in found["semantic"]["error"]
     assert found["attack"] == {"model": "attack"}
     with pytest.raises(ModelError):
-        evaluate("minilm", tmp_path)
+        evaluate("minilm", Sources(cache_dir=tmp_path))
+
+
+def test_sources_that_are_not_there_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--flows .*flows.parquet: no such file"):
+        sources(tmp_path / "flows.parquet", None, None)
+    with pytest.raises(UsageError, match=r"--ucr .*ucr: no such folder"):
+        sources(None, tmp_path / "ucr", None)
+
+
+def test_figures_say_what_they_were_measured_on(tmp_path: Path) -> None:
+    other = tmp_path / "flows.parquet"
+    other.write_bytes(FLOWS.read_bytes())
+    assert sources(None, None, None).named == "shipped sample"
+    assert sources(other, None, None).named == str(other)

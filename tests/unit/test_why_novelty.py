@@ -1,11 +1,15 @@
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
 
-from consumer.questions.novelty import calibrated, unlikeness
+from consumer.questions.novelty import DayNovelty, novelties
 from consumer.questions.why import explain
+from embed.pooling import normalise
+from embed.rows import Vectors
 from index.chunks import StoredRow
+
+FIRST = date(2017, 7, 3)
 
 
 def row(index: str, detail: dict[str, Any]) -> StoredRow:
@@ -59,19 +63,71 @@ def test_there_is_always_a_reason() -> None:
     assert explain({}, {})
 
 
-def test_unlikeness_is_measured_against_the_nearest_earlier_day() -> None:
-    vectors = np.array([[1, 0], [0, 1], [1, 0]], np.float32)
-    assert unlikeness(vectors) == [None, 1.0, 0.0]
+def asked(**rows: Vectors) -> list[DayNovelty]:
+    """Novelty of consecutive days whose rows are given by index."""
+    return novelties(
+        {
+            name: ([FIRST + timedelta(days=n) for n in range(len(vectors))], vectors)
+            for name, vectors in rows.items()
+        }
+    )
 
 
-def test_the_most_unlike_day_so_far_ranks_above_all_before_it() -> None:
-    places = calibrated([None, 0.1, 0.2, 0.15, 0.9])
-    assert places[0] is None
-    assert places[1] == 0.5
-    assert places[4] == 0.875
-    known = [place for place in places if place is not None]
-    assert all(0 < place < 1 for place in known)
+def around(axis: int, count: int, seed: int, spread: float = 0.1) -> Vectors:
+    """Rows about one axis of sixteen."""
+    rows = spread * np.random.default_rng(seed).standard_normal((count, 16))
+    rows[:, axis] += 1.0
+    return normalise(rows)
 
 
-def test_a_day_like_all_before_it_ranks_in_the_middle() -> None:
-    assert calibrated([None, 0.2, 0.2, 0.2])[-1] == 0.5
+def test_the_first_day_has_no_novelty_and_the_second_has_none_to_show() -> None:
+    first, second = asked(attack=normalise(np.eye(2)))
+    assert (first.novelty, first.by_index, first.past) == (None, {"attack": None}, 0)
+    assert (second.novelty, second.by_index, second.past) == (0.0, {"attack": 0.0}, 1)
+
+
+def test_a_day_unlike_all_before_it_gets_as_much_as_so_few_days_allow() -> None:
+    found = asked(attack=np.vstack((around(0, 9, seed=1), around(5, 1, seed=2))))
+    assert found[-1].novelty == 0.9
+    assert found[-1].past == 9
+
+
+def test_a_second_day_of_a_kind_is_no_longer_novel() -> None:
+    rows = np.vstack((around(0, 9, seed=1), around(5, 2, seed=2, spread=0.01)))
+    assert asked(attack=rows)[-1].novelty == 0.0
+
+
+def test_what_a_day_is_told_does_not_change_when_later_days_come() -> None:
+    rows = around(0, 12, seed=3)
+    assert asked(attack=rows)[:8] == asked(attack=rows[:8])
+
+
+def test_equal_days_are_not_novel() -> None:
+    assert asked(attack=np.repeat(around(0, 1, seed=4), 6, axis=0))[-1].novelty == 0.0
+
+
+def test_a_day_that_one_index_alone_finds_strange_is_novel_over_all() -> None:
+    strange = np.vstack((around(0, 19, seed=5), around(7, 1, seed=6)))
+    found = asked(timeseries=around(1, 20, seed=7), semantic=around(2, 20, seed=8), attack=strange)
+    assert found[-1].novelty == found[-1].by_index["attack"] == 0.95
+
+
+def test_an_index_that_lacks_a_day_is_left_out_of_it() -> None:
+    days = [FIRST + timedelta(days=n) for n in range(6)]
+    whole = around(0, 6, seed=9)
+    found = novelties({"attack": (days, whole), "semantic": (days[:4], whole[:4])})
+    assert found[-1].by_index["semantic"] is None
+    assert found[-1].novelty == found[-1].by_index["attack"]
+    assert found[3].by_index["semantic"] == found[3].by_index["attack"]
+
+
+def test_novelty_v_comes_by_chance_with_probability_one_minus_v_at_most() -> None:
+    # Days that are alike in whatever order: the last one's rank is uniform.
+    last = np.array(
+        [asked(attack=around(0, 20, seed=n))[-1].novelty for n in range(600)], dtype=np.float64
+    )
+    for level in (0.5, 0.8, 0.9, 0.95):
+        # Three standard errors of a share of 600 draws.
+        allowed = 1 - level + 3 * np.sqrt(level * (1 - level) / 600)
+        assert (last >= level).mean() <= allowed
+    assert (last >= 0.5).mean() > 0.4
