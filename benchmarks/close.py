@@ -1,7 +1,7 @@
-"""Closing a day: from the sealed journal to three committed indices, in the real child process.
+"""Closing days: from the sealed journal to three committed indices, by the real service.
 
-The day is made of real flows, each changed a little (times, volumes, ports, verdicts), so that it
-has thousands of distinct descriptions, and filled up to the wanted size.
+`dayfold run` finds sealed days in its data folder and closes them in its child process. Each day is
+the same size; the second finds most of its sentences in the cache that the first one left.
 """
 
 from __future__ import annotations
@@ -9,143 +9,167 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
-from consumer.clock import SystemClock
-from consumer.demo.deployment import SAMPLE
-from consumer.errors import JournalError
-from consumer.folding.executor import ChildProcess, FoldJob
-from consumer.journal import Journal
-from consumer.replay.flows import FlowRecording
-from consumer.wire.admission import Admission, Admitted
+from benchmarks.day import sealed_day
 from index.catalogue import Catalogue
-from proto.network_security_pb2 import NetworkSecurityEvent
+from index.chunks import Chunk
 
-UTC = ZoneInfo("UTC")
-DAY = date(2017, 7, 4)
-DAY_START_NS = 1_499_126_400_000_000_000
-FLAGGED_SHARE = 0.03
+FIRST_DAY = date(2017, 7, 4)
 INDICES = ("timeseries", "semantic", "attack")
-SERVICES = (22, 25, 53, 80, 110, 123, 143, 389, 443, 445, 993, 1433, 3306, 3389, 5060, 8080)
+SAMPLE_S = 0.2
+CONFIG = """\
+[data]
+dir = "data"
+min_free_mb = 64
+[registry]
+kind = "static"
+[day]
+clock = "event"
+grace_s = 1e9
+[fold]
+memory_mb = {memory_mb}
+threads = {threads}
+nice = 0
+[api]
+enabled = false
+[log]
+format = "json"
+"""
 
 
-def day_of_events(count: int, size: int, seed: int = 7) -> Iterator[bytes]:
-    """`count` serialised events of one day, in the order of their times."""
-    draw = random.Random(seed)
-    flows = [event for _, event in FlowRecording(SAMPLE, node="bench")]
-    benign = [event for event in flows if event.final_classification == "BENIGN"]
-    flagged = [event for event in flows if event.final_classification != "BENIGN"]
-    filler = "".join(f"{draw.randrange(1000):03d};" for _ in range(1024))
-    for number in range(count):
-        event = NetworkSecurityEvent()
-        event.CopyFrom(draw.choice(flagged if draw.random() < FLAGGED_SHARE else benign))
-        event.event_id = f"bench-{number:012d}"
-        at_ns = DAY_START_NS + number * 86_399_000_000_000 // count
-        event.event_timestamp.FromNanoseconds(at_ns)
-        network = event.network_features
-        if draw.random() < 0.3:
-            network.destination_port = draw.choice(SERVICES)
-        factor = 10 ** draw.uniform(-1.5, 1.5)
-        network.flow_duration_microseconds = int(network.flow_duration_microseconds * factor)
-        network.total_forward_bytes = int(network.total_forward_bytes * factor)
-        network.total_backward_bytes = int(network.total_backward_bytes / factor)
-        network.source_ip = f"192.168.{draw.randrange(4)}.{draw.randrange(1, 250)}"
-        if draw.random() < 0.3:
-            network.destination_ip = f"203.0.113.{draw.randrange(1, 250)}"
-        missing = size - event.ByteSize() - 24
-        if missing > 0:
-            start = draw.randrange(1024)
-            event.custom_metadata["notes"] = (filler[start:] + filler)[:missing]
-        yield event.SerializeToString()
-
-
-def _give_up(error: JournalError) -> None:
-    raise SystemExit(str(error))
-
-
-def sealed_day(folder: Path, count: int, size: int) -> int:
-    """Write and seal the day; gives its bytes in the journal."""
-    admission = Admission(UTC, event_clock=True)
-    journal = Journal(folder / "journal", zone=UTC, clock=SystemClock(), on_fatal=_give_up)
-    journal.start()
-    batch: list[Admitted] = []
-    for payload in day_of_events(count, size):
-        event = admission.admit(payload, None, DAY_START_NS)
-        assert isinstance(event, Admitted)
-        batch.append(event)
-        if len(batch) == 512:
-            journal.append(batch)
-            batch = []
-    if batch:
-        journal.append(batch)
-    seal = journal.seal(DAY)
-    with Catalogue.open(folder / "catalogue.sqlite") as catalogue:
-        catalogue.seal_chunk(DAY, seal.revision, journal.counts(DAY))
-    journal.stop()
-    return seal.bytes
-
-
-def measure(count: int, size: int, *, memory_mb: int = 3072, threads: int = 2) -> dict[str, Any]:
-    """Make a day, fold it, report."""
-    folder = Path(tempfile.mkdtemp(prefix="dayfold-close-"))
+def measure(
+    count: int,
+    size: int,
+    *,
+    days: int = 1,
+    memory_mb: int = 1024,
+    threads: int = 2,
+    folder: Path | None = None,
+) -> dict[str, Any]:
+    """Make days, have the service close them, report."""
+    place = Path(tempfile.mkdtemp(prefix="dayfold-close-", dir=folder))
     try:
-        journal_bytes = sealed_day(folder, count, size)
-        job = FoldJob(
-            data_dir=folder,
-            day=DAY,
-            revision=1,
-            indices=INDICES,
-            timezone="UTC",
-            models_cache=None,
-            memory_mb=memory_mb,
-            nice=0,
-            threads=threads,
-            batch_events=2048,
-        )
+        data = place / "data"
+        data.mkdir(mode=0o700)
+        dates = [FIRST_DAY + timedelta(number) for number in range(days)]
         began = time.perf_counter()
-        report = ChildProcess(timeout_s=7200).run(job, threading.Event())
-        seconds = time.perf_counter() - began
-        with Catalogue.open(folder / "catalogue.sqlite", read_only=True) as catalogue:
-            chunk = catalogue.chunk(DAY)
-        assert chunk is not None
+        journal_bytes = [sealed_day(data, day, count, size) for day in dates]
+        made_s = time.perf_counter() - began
+        config = place / "dayfold.toml"
+        config.write_text(CONFIG.format(memory_mb=memory_mb, threads=threads))
+        log = place / "log"
+        with log.open("wb") as output:
+            service = subprocess.Popen(
+                [sys.executable, "-m", "consumer", "run", "--config", str(config)],
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            peaks = _watch(service, data, dates)
+        finally:
+            service.send_signal(signal.SIGTERM)
+            service.wait()
+        folded = [json.loads(line) for line in log.read_text().splitlines() if "day folded" in line]
+        closed = [_day(data, day, folded, count) for day in dates]
         return {
             "events": count,
             "event_bytes": size,
-            "journal_mb": round(journal_bytes / 1e6, 1),
-            "seconds": round(seconds, 2),
-            "events_per_second": round(count / seconds),
-            "by_embedder": {name: round(report.stages.get(name, 0.0), 2) for name in INDICES},
-            "stages": {name: round(value, 2) for name, value in report.stages.items()},
-            "rows": {name: state.rows for name, state in chunk.indices.items()},
-            "state": chunk.state,
-            "failure": report.failure,
-            "errors": {n: o.error for n, o in report.outcomes.items() if o.error},
-            "rss_peak_mb": round(report.rss_peak_mb, 1),
+            "journal_mb": round(journal_bytes[0] / 1e6, 1),
+            **closed[0],
+            "later_days": closed[1:],
+            **peaks,
+            "days_made_seconds": round(made_s, 1),
+            "threads": threads,
             "cores": os.cpu_count(),
         }
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _day(data: Path, day: date, folded: list[dict[str, Any]], count: int) -> dict[str, Any]:
+    """What became of a day."""
+    chunk = _chunk(data, day)
+    report = next(line for line in folded if line["day"] == str(day))
+    stages = report["stages"]
+    return {
+        "seconds": report["seconds"],
+        "events_per_second": round(count / report["seconds"]),
+        "by_embedder": {name: stages.get(name, 0.0) for name in INDICES},
+        "stages": stages,
+        "rows": {name: state.rows for name, state in chunk.indices.items()},
+        "state": chunk.state,
+        "errors": {name: state.error for name, state in chunk.indices.items() if state.error},
+    }
+
+
+def _chunk(data: Path, day: date) -> Chunk:
+    with Catalogue.open(data / "catalogue.sqlite", read_only=True) as catalogue:
+        chunk = catalogue.chunk(day)
+    assert chunk is not None
+    return chunk
+
+
+def _watch(service: subprocess.Popen[bytes], data: Path, days: list[date]) -> dict[str, float]:
+    """Wait until every day is closed, well or not; gives the most memory that was seen."""
+    together = child = 0.0
+    looked = time.monotonic()
+    while service.poll() is None:
+        children = [_rss_mb(pid) for pid in _children(service.pid)]
+        child = max([child, *children])
+        together = max(together, _rss_mb(service.pid) + sum(children))
+        if time.monotonic() - looked > 1:
+            if all(_chunk(data, day).state in ("committed", "degraded") for day in days):
+                break
+            looked = time.monotonic()
+        time.sleep(SAMPLE_S)
+    return {"rss_peak_mb": round(together, 1), "rss_peak_child_mb": round(child, 1)}
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _rss_mb(pid: int) -> float:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    kilobytes = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(kilobytes[0]) / 1024 if kilobytes else 0.0
 
 
 def main() -> None:
     """Command line: `python -m benchmarks.close --events N --json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=100_000)
-    parser.add_argument("--size", type=int, default=2048)
-    parser.add_argument("--memory-mb", type=int, default=3072)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--events", type=int, default=100_000, help="events of a day")
+    parser.add_argument("--size", type=int, default=2048, help="bytes of an event")
+    parser.add_argument("--days", type=int, default=1, help="days, closed one after the other")
+    parser.add_argument("--memory-mb", type=int, default=1024, help="limit of the child")
+    parser.add_argument("--threads", type=int, default=2, help="threads of an encoder")
+    parser.add_argument("--dir", type=Path, default=None, help="where to make the data folder")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    result = measure(asked.events, asked.size, memory_mb=asked.memory_mb, threads=asked.threads)
+    result = measure(
+        asked.events,
+        asked.size,
+        days=asked.days,
+        memory_mb=asked.memory_mb,
+        threads=asked.threads,
+        folder=asked.dir,
+    )
     if asked.json:
         print(json.dumps(result, indent=2))
     else:
