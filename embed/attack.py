@@ -11,9 +11,12 @@ it was made of. The facts of the day's row carry a fingerprint of the 83 values 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +43,8 @@ NEAR = 0.97
 EVENT_IDS = 20
 TOP = 10
 NEVER = 2**63 - 1
+# Blocks that may wait for the encoder; further ones wait for it themselves.
+MOST_BLOCKS = 8
 
 
 @dataclass(slots=True)
@@ -55,24 +60,24 @@ class _Members:
     services: TopCounts = field(default_factory=TopCounts)
     categories: TopCounts = field(default_factory=TopCounts)
 
-    def add(self, event: NetworkSecurityEvent, time_ns: int, origin: Origin | None) -> None:
-        self.first_ns = min(self.first_ns, time_ns)
+    def add(self, entry: _Entry) -> None:
+        self.first_ns = min(self.first_ns, entry.time_ns)
+        origin = entry.origin
         if origin is None:
             self.events += 1
-            self.last_ns = max(self.last_ns, time_ns)
+            self.last_ns = max(self.last_ns, entry.time_ns)
             if len(self.event_ids) < EVENT_IDS:
-                self.event_ids.append(event.event_id)
+                self.event_ids.append(entry.event_id)
         else:
             self.events += origin.events
             self.flows += 1
             self.last_ns = max(self.last_ns, origin.last_ns)
             self.event_ids += origin.event_ids[: EVENT_IDS - len(self.event_ids)]
-        if event.HasField("network_features"):
-            network = event.network_features
-            self.sources.add(network.source_ip)
-            self.services.add(service_of(network.destination_port).text)
-        if event.threat_category:
-            self.categories.add(event.threat_category)
+        if entry.present:
+            self.sources.add(entry.source)
+            self.services.add(service_of(entry.port).text)
+        if entry.category:
+            self.categories.add(entry.category)
 
     def take(self, other: _Members) -> None:
         self.first_ns = min(self.first_ns, other.first_ns)
@@ -85,8 +90,28 @@ class _Members:
         self.categories.take(other.categories)
 
 
-# An event or an assembled flow, its time, and what it was assembled from.
-_Entry = tuple[NetworkSecurityEvent, int, Origin | None]
+class _Entry(NamedTuple):
+    """What is kept of an event, or of an assembled flow, while it goes through the encoder.
+
+    Attributes:
+        time_ns: effective time, UTC ns.
+        event_id: its identifier.
+        category: threat category.
+        present: whether it has network features, and so a source and a port.
+        source: source address.
+        port: destination port.
+        facts: what becomes the facts of its own row; None if it is not flagged and has none.
+        origin: what it was assembled from, if it was.
+    """
+
+    time_ns: int
+    event_id: str
+    category: str
+    present: bool
+    source: str
+    port: int
+    facts: RowFacts | None
+    origin: Origin | None
 
 
 class _Side:
@@ -96,24 +121,34 @@ class _Side:
         self.clusters = LeaderClusters(dimension, most=PROTOTYPES, near=NEAR)
         self.members: list[_Members] = []
         self.entries: list[_Entry] = []
-        self.features: list[NDArray[np.float64]] = []
+        self.features: list[NDArray[np.float32]] = []
         self.waiting = 0
         self.seen = 0
 
-    def note(self, batch: EventBatch, chosen: NDArray[np.bool_]) -> None:
+    def note(self, batch: EventBatch, chosen: NDArray[np.bool_], *, rows: bool) -> None:
+        """Take the chosen events; with `rows` each becomes a row of its own."""
         places = np.flatnonzero(chosen)
-        if places.size:
-            events, origins = batch.events, batch.origins
-            self.entries += [
-                (events[place], time_ns, origins.get(place))
-                for place, time_ns in zip(
-                    places.tolist(), batch.times[places].tolist(), strict=True
+        if not places.size:
+            return
+        columns, times, origins = batch.columns, batch.times.tolist(), batch.origins
+        for place in places.tolist():
+            time_ns, origin = times[place], origins.get(place)
+            self.entries.append(
+                _Entry(
+                    time_ns,
+                    columns.event_ids[place],
+                    columns.categories[place],
+                    columns.present[place],
+                    columns.sources[place],
+                    columns.ports[place],
+                    _event_facts(batch.events[place], time_ns, origin) if rows else None,
+                    origin,
                 )
-            ]
-            self.features.append(batch.features[places])
-            self.waiting += places.size
+            )
+        self.features.append(batch.features[places].astype(np.float32))
+        self.waiting += places.size
 
-    def block(self, size: int) -> tuple[list[_Entry], NDArray[np.float64]]:
+    def block(self, size: int) -> tuple[list[_Entry], NDArray[np.float32]]:
         """Take the first events that wait."""
         rows = np.concatenate(self.features) if len(self.features) > 1 else self.features[0]
         entries = self.entries[:size]
@@ -130,7 +165,7 @@ class _Side:
         for group, entry in zip(placed.groups.tolist(), entries, strict=True):
             while group >= len(self.members):
                 self.members.append(_Members())
-            self.members[group].add(*entry)
+            self.members[group].add(entry)
 
     def _merge(self, numbers: list[int]) -> None:
         merged: dict[int, _Members] = {}
@@ -175,6 +210,7 @@ class AttackEmbedder(Embedder):
             options=SessionOptions(threads=threads),
         )
         self._spool: RowSpool | None = None
+        self._background: ThreadPoolExecutor | None = None
         self._begin_day()
 
     def embed_features(self, features: NDArray[np.floating]) -> Vectors:
@@ -196,6 +232,7 @@ class AttackEmbedder(Embedder):
     def _begin_day(self) -> None:
         self._flagged = _Side(self.dimension)
         self._rest = _Side(self.dimension)
+        self._asked: deque[tuple[_Side, list[_Entry], Future[Vectors]]] = deque()
         self._fingerprint = Fingerprint()
         self._refused = 0
         self._sentinels = 0
@@ -205,7 +242,10 @@ class AttackEmbedder(Embedder):
     def _reset(self, span: ChunkSpan) -> None:  # noqa: ARG002 - the day is in self.span
         if self._spool is not None:
             self._spool.close()
+        if self._background is not None:
+            self._background.shutdown(cancel_futures=True)
         self._spool = RowSpool(self.dimension, scratch=self._scratch)
+        self._background = ThreadPoolExecutor(1, "attack encoder")
         self._begin_day()
 
     def _add(self, batch: EventBatch) -> None:
@@ -214,26 +254,41 @@ class AttackEmbedder(Embedder):
         self._refused += batch.table.refused
         self._sentinels += batch.table.sentinels
         self._unreadable += batch.unreadable
-        self._flagged.note(batch, batch.flagged)
-        self._rest.note(batch, ~batch.flagged)
+        self._flagged.note(batch, batch.flagged, rows=True)
+        self._rest.note(batch, ~batch.flagged, rows=False)
         for side in (self._flagged, self._rest):
             while side.waiting >= SIZES[0]:
-                self._pass(side, SIZES[0])
+                self._ask(side, SIZES[0])
 
-    def _pass(self, side: _Side, size: int) -> None:
-        """Send a block of one side through the encoder."""
+    def _ask(self, side: _Side, size: int) -> None:
+        """Send a block of one side to the encoder, which runs beside the pass over the events."""
+        if self._background is None:
+            raise self._out_of_order()
         entries, features = side.block(size)
-        vectors = self.embed_features(features)
+        asked = self._background.submit(self.embed_features, features)
+        self._asked.append((side, entries, asked))
+        while len(self._asked) > MOST_BLOCKS:
+            self._gather()
+
+    def _gather(self) -> None:
+        """Wait for the oldest block and put its events where they belong."""
+        side, entries, asked = self._asked.popleft()
+        vectors = asked.result()
         side.gather(vectors, entries)
         if side is self._flagged:
-            for event, _, _ in entries:
-                self._categories.add(event.threat_category or "none")
-            self._begun().add(vectors, [_event_facts(*entry) for entry in entries])
+            for entry in entries:
+                self._categories.add(entry.category or "none")
+            self._begun().add(vectors, [entry.facts for entry in entries if entry.facts])
 
     def _finish(self, span: ChunkSpan) -> Embedded:
         for side in (self._flagged, self._rest):
             if side.waiting:
-                self._pass(side, side.waiting)
+                self._ask(side, side.waiting)
+        while self._asked:
+            self._gather()
+        if self._background is not None:
+            self._background.shutdown()
+            self._background = None
         flagged, rest, spool = self._flagged, self._rest, self._begun()
         self._spool = None
         coverage = {

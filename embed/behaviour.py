@@ -17,7 +17,7 @@ from embed.company import ALONE, Company, CompanyBook
 from embed.features import COLUMN
 from embed.services import NO_PORT, SERVICES, UNNAMED, Service, service_of
 from embed.signs import Signs, signs_of
-from embed.wording import DURATION, PACE, PACKETS, SCORE, VOLUME, plain, time_of_day
+from embed.wording import DURATION, PACE, PACKETS, SCORE, VOLUME, plain, times_of_day
 
 # How a connection went.
 UNTOLD, UNANSWERED, REFUSED, RESET, OPEN, ODD = range(6)
@@ -88,14 +88,24 @@ def behaviours(batch: EventBatch, span: ChunkSpan, book: CompanyBook) -> list[Be
         span: their day, for the local time of day.
         book: the company of the day so far; it counts these events.
     """
-    steps = _numeric_steps(batch.features)
-    length = span.end_ns - span.start_ns
+    columns = batch.columns
+    rows = zip(
+        batch.events,
+        batch.times.tolist(),
+        _numeric_steps(batch.features),
+        columns.present,
+        columns.sources,
+        columns.destinations,
+        columns.source_ports,
+        columns.ports,
+        columns.protocols,
+        columns.classifications,
+        times_of_day(batch.times - span.start_ns, span.end_ns - span.start_ns).tolist(),
+        strict=True,
+    )
     found = []
-    for event, time_ns, numbers in zip(batch.events, batch.times.tolist(), steps, strict=True):
-        present = event.HasField("network_features")
-        network = event.network_features
-        source_ip, destination_ip = network.source_ip, network.destination_ip
-        port, source_port = network.destination_port, network.source_port
+    for event, time_ns, numbers, present, source_ip, destination_ip, *rest in rows:
+        source_port, port, protocol, classification, hour = rest
         service, reply = _service(port, source_port) if present else (NO_PORT, False)
         sent, received, packets, duration, pace, pauses, outcome, score, kind = numbers
         source, destination = host_kind(source_ip), host_kind(destination_ip)
@@ -114,7 +124,7 @@ def behaviours(batch: EventBatch, span: ChunkSpan, book: CompanyBook) -> list[Be
             Behaviour(
                 source,
                 destination,
-                network.protocol_number if present else -1,
+                protocol if present else -1,
                 service.text,
                 reply,
                 sent,
@@ -122,13 +132,13 @@ def behaviours(batch: EventBatch, span: ChunkSpan, book: CompanyBook) -> list[Be
                 packets,
                 duration,
                 pace,
-                bool(pauses),
+                pauses,
                 outcome,
                 pattern,
                 extent,
-                plain(event.final_classification),
+                plain(classification),
                 score,
-                time_of_day(time_ns - span.start_ns, length),
+                hour,
                 signs_of(event),
             )
         )

@@ -12,6 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from embed.columns import Columns, read_columns
 from embed.features import BYTES, PACKETS, FeatureTable, extract, whole_sums
 from embed.flags import flagged
 from embed.sensors import PLAIN, Sensors
@@ -140,6 +141,32 @@ class EventBatch:
         by_row = [self._sensors.of(event.originating_node_id).missing for event in self.events]
         return extract(self.events, self.times, np.array(by_row).reshape(-1, 1))
 
+    @cached_property
+    def columns(self) -> Columns:
+        """Addresses, ports and words of each event; computed at first use."""
+        return read_columns(self.events)
+
+    @cached_property
+    def tags(self) -> list[tuple[str, ...]]:
+        """The tags of each event."""
+        return [tuple(event.event_tags) for event in self.events]
+
+    @cached_property
+    def sources(self) -> NDArray[np.int64]:
+        """Source addresses as numbers, int64 (n,); -1 without network features."""
+        return self.columns.address_values(self.columns.sources)
+
+    @cached_property
+    def destinations(self) -> NDArray[np.int64]:
+        """Destination addresses as numbers, int64 (n,); -1 without network features."""
+        return self.columns.address_values(self.columns.destinations)
+
+    @cached_property
+    def ports(self) -> NDArray[np.int64]:
+        """Destination ports, int64 (n,); -1 without network features."""
+        ports = np.array(self.columns.ports, dtype=np.int64)
+        return np.where(np.array(self.columns.present, dtype=np.bool_), ports, -1)
+
     @property
     def features(self) -> NDArray[np.float64]:
         """The 83 features, float64 (n, 83), raw, NaN = missing."""
@@ -177,7 +204,7 @@ class EventBatch:
     @cached_property
     def flagged(self) -> NDArray[np.bool_]:
         """Which events the detector flagged, bool (n,); see `embed.flags`."""
-        return flagged(self.events, self.features)
+        return flagged(self.columns.classifications, self.features)
 
 
 def _salvage(payload: bytes) -> NetworkSecurityEvent:

@@ -105,30 +105,45 @@ class CompanyBook:
         self._limit = most_entries
         self._now = _Bucket(-1, most_entries)
         self._before = _Bucket(-2, most_entries)
-        self._known: dict[tuple[int, int, int, int], Company] = {(0, 0, 0, 0): ALONE}
+        self._known: dict[tuple[int, int, int, int], Company] = {}
 
     def note(self, time_ns: int, source: str, destination: str, port: int) -> Company:
         """Count one connection and say what company it is in, itself included.
 
         Of different ports, hosts and sources, the larger number of the two buckets counts.
         """
-        number = time_ns // BUCKET_NS
         now, before = self._now, self._before
-        if number > now.number:
-            before = now if number == now.number + 1 else _Bucket(number - 1, self._limit)
-            now = _Bucket(number, self._limit)
-            self._now, self._before = now, before
-        elif number < now.number:
-            if number != before.number:
+        number = time_ns // BUCKET_NS
+        if number != now.number:
+            if number > now.number:
+                before = now if number == now.number + 1 else _Bucket(number - 1, self._limit)
+                now = _Bucket(number, self._limit)
+                self._now, self._before = now, before
+            elif number != before.number:
                 return ALONE
-            now, before = before, _Bucket(number - 1, 0)
+            else:
+                now, before = before, _Bucket(number - 1, 0)
         whole, pair = (source, destination, port), (source, destination)
         reach, target = (source, port), (destination, port)
+        same = now.same.add(whole)
+        if same == 1:
+            ports, hosts = now.ports.add(pair, port), now.hosts.add(reach, destination)
+            sources = now.sources.add(target, source)
+        else:
+            # Seen in this bucket already: nothing is new in the other tables.
+            ports, hosts = now.ports.count(pair), now.hosts.count(reach)
+            sources = now.sources.count(target)
+        same += before.same.seen.get(whole, 0)
+        ports = max(ports, before.ports.count(pair))
+        hosts = max(hosts, before.hosts.count(reach))
+        sources = max(sources, before.sources.count(target))
+        if max(same, ports, hosts, sources) < STEPS[0]:
+            return ALONE
         steps = (
-            bisect_right(STEPS, now.same.add(whole) + before.same.seen.get(whole, 0)),
-            bisect_right(STEPS, max(now.ports.add(pair, port), before.ports.count(pair))),
-            bisect_right(STEPS, max(now.hosts.add(reach, destination), before.hosts.count(reach))),
-            bisect_right(STEPS, max(now.sources.add(target, source), before.sources.count(target))),
+            bisect_right(STEPS, same),
+            bisect_right(STEPS, ports),
+            bisect_right(STEPS, hosts),
+            bisect_right(STEPS, sources),
         )
         known = self._known.get(steps)
         if known is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,14 @@ _LOWEST, _HIGHEST = BOUNDS["unit"]
 _SCORE, _TRIGGERED = COLUMN["overall_threat_score"], COLUMN["fast_detector_triggered"]
 
 
-def flagged(
-    events: Sequence[NetworkSecurityEvent], features: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Whether each event was flagged, bool (n,).
+def flagged(classifications: Sequence[str], features: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether each event was flagged, bool (n,), from its final classification and its features.
 
     An event is flagged when its final classification is neither empty nor BENIGN nor NORMAL, or
     its overall threat score is 0.70 or more (from there detectors log an event), or the fast
     detector fired. A score that is missing does not flag.
     """
-    judged = np.fromiter(
-        (event.final_classification.strip().upper() not in UNREMARKABLE for event in events),
-        dtype=np.bool_,
-        count=len(events),
-    )
+    judged = np.array([_judged(text) for text in classifications], dtype=np.bool_)
     with np.errstate(invalid="ignore"):
         found: NDArray[np.bool_] = (
             judged | (features[:, _SCORE] >= SCORE) | (features[:, _TRIGGERED] >= 1.0)
@@ -46,5 +41,10 @@ def alarm(event: NetworkSecurityEvent) -> tuple[bool, float]:
     score = event.overall_threat_score
     if not _LOWEST <= score <= _HIGHEST:
         score = -1.0
-    judged = event.final_classification.strip().upper() not in UNREMARKABLE
+    judged = _judged(event.final_classification)
     return judged or score >= SCORE or event.fast_detector_triggered, score
+
+
+@lru_cache(maxsize=1024)
+def _judged(classification: str) -> bool:
+    return classification.strip().upper() not in UNREMARKABLE

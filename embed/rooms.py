@@ -15,7 +15,12 @@ INDICES = ("timeseries", "semantic", "attack")
 
 
 def open_embedder(
-    name: str, *, cache_dir: Path | None = None, threads: int = 2, scratch: Path | None = None
+    name: str,
+    *,
+    cache_dir: Path | None = None,
+    threads: int = 2,
+    scratch: Path | None = None,
+    sentences: Path | None = None,
 ) -> Embedder:
     """Load the encoder of an index.
 
@@ -24,6 +29,7 @@ def open_embedder(
         cache_dir: where models out of wheels are kept; the default cache if not given.
         threads: threads of the encoder.
         scratch: folder for temporary files; the system's if not given.
+        sentences: file of sentence vectors across days; none is kept if not given.
 
     Raises:
         EmbedError: there is no such index.
@@ -35,5 +41,5 @@ def open_embedder(
     if name == "timeseries":
         return TimeSeriesEmbedder(files, threads=threads, scratch=scratch)
     if name == "semantic":
-        return SemanticEmbedder(files, threads=threads)
+        return SemanticEmbedder(files, threads=threads, scratch=scratch, cache=sentences)
     return AttackEmbedder(files, threads=threads, scratch=scratch)

@@ -1,128 +1,60 @@
 """The semantic index: one row per distinct description of an event, and one for the day, 384 wide.
 
 Equal descriptions are embedded once and carry their count, which is exact: the vector is a
-function of the text. The day's row is `pooling.two_voices` over the descriptions, so that neither
-a hundred thousand name lookups nor a flood drowns a single attack.
+function of the text. So it is kept across days too (`embed.sentence_cache`). The encoder runs beside
+the pass over the events, as soon as there are texts for it. The day's row is `pooling.two_voices`
+over the descriptions, so that neither a hundred thousand name lookups nor a flood drowns a single
+attack.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embed.behaviour import behaviours
-from embed.chunk import ChunkSpan, EventBatch, Origin
+from embed.chunk import ChunkSpan, EventBatch
 from embed.company import CompanyBook
 from embed.describe import describe
-from embed.distinct import address_value
 from embed.embedder import Embedder
 from embed.fingerprint import Fingerprint, text_number
+from embed.groups import Groups
 from embed.onnx_session import model_facts
 from embed.pooling import two_voices
 from embed.rows import JSON, Embedded, RowBlock, RowFacts, Vectors
+from embed.sentence_cache import SentenceCache
 from embed.sentences import SentenceEncoder, Tokens
-from embed.top_counts import TopCounts
 from models.store import ModelFiles
-from proto.network_security_pb2 import NetworkSecurityEvent
 
 RECIPE = 2
-EVENT_IDS = 20
 TOP = 10
 BLOCK = 1024
-NEVER = 2**63 - 1
+# Texts that are sent to the encoder together.
+TOGETHER = 64
 
 
-@dataclass(slots=True)
-class _Group:
-    """Events that read equal.
+class _Described(NamedTuple):
+    """A description of the day.
 
     Attributes:
-        count: how many; a flow that was assembled from packet events is one.
-        events: how many events of the chunk.
-        flows: how many of `count` were assembled.
+        text: what it says.
+        number: the text as a number, for the fingerprint.
+        tokens: how many tokens it has.
+        windows: how many windows they take.
+        embedded: how many of the tokens lie in a window.
     """
 
-    # What the fingerprint covers, per event; `add` gives the numbers from the fourth on.
-    FED: ClassVar = ("time", "bytes", "packets", "text", "source", "destination", "port", "labels")
-
+    text: str
     number: int
-    tokens: Tokens
-    flagged: bool = False
-    first_ns: int = NEVER
-    last_ns: int = 0
-    count: int = 0
-    events: int = 0
-    flows: int = 0
-    bytes: int = 0
-    packets: int = 0
-    event_ids: list[str] = field(default_factory=list)
-    sources: TopCounts = field(default_factory=TopCounts)
-    destinations: TopCounts = field(default_factory=TopCounts)
-    ports: TopCounts = field(default_factory=TopCounts)
-    categories: TopCounts = field(default_factory=TopCounts)
-    tags: TopCounts = field(default_factory=TopCounts)
-
-    def add(
-        self,
-        event: NetworkSecurityEvent,
-        origin: Origin | None,
-        flagged: bool,
-        time_ns: int,
-        size: int,
-        packets: int,
-    ) -> tuple[int, int, int, int, int]:
-        """Take an event; returns what the fingerprint is to cover of it."""
-        self.count += 1
-        if origin is None:
-            self.events += 1
-            if len(self.event_ids) < EVENT_IDS:
-                self.event_ids.append(event.event_id)
-            self.last_ns = max(self.last_ns, time_ns)
-        else:
-            self.events += origin.events
-            self.flows += 1
-            self.event_ids += origin.event_ids[: EVENT_IDS - len(self.event_ids)]
-            self.last_ns = max(self.last_ns, origin.last_ns)
-        self.flagged = self.flagged or flagged
-        self.bytes += size
-        self.packets += packets
-        self.first_ns = min(self.first_ns, time_ns)
-        category, tags = event.threat_category, event.event_tags
-        if category:
-            self.categories.add(category)
-        for tag in tags:
-            self.tags.add(tag)
-        labels = text_number("\n".join((category, *tags)))
-        if not event.HasField("network_features"):
-            return self.number, 0, 0, 0, labels
-        network = event.network_features
-        source, destination = network.source_ip, network.destination_ip
-        port = network.destination_port
-        self.sources.add(source)
-        self.destinations.add(destination)
-        self.ports.add(str(port))
-        return self.number, address_value(source), address_value(destination), port, labels
-
-    def detail(self) -> dict[str, JSON]:
-        detail: dict[str, JSON] = {
-            "event_ids": list(self.event_ids),
-            "source_ips": self.sources.shown(),
-            "destination_ips": self.destinations.shown(),
-            "destination_ports": self.ports.shown(),
-            "categories": self.categories.shown(),
-            "tags": self.tags.shown(),
-            "flagged": self.flagged,
-            "bytes": self.bytes,
-            "packets": self.packets,
-            "tokens": len(self.tokens.ids),
-            "windows": len(self.tokens.cuts),
-        }
-        if self.flows:
-            detail["packet_flows"] = self.flows
-        return detail
+    tokens: int
+    windows: int
+    embedded: int
 
 
 class SemanticEmbedder(Embedder):
@@ -130,21 +62,28 @@ class SemanticEmbedder(Embedder):
 
     Args:
         files: the encoder, from `models.store.locate("semantic")`.
-        threads: threads of the encoder.
+        threads: texts that are embedded at the same time.
+        scratch: folder for temporary files.
+        cache: file of vectors that earlier days left; none is kept if not given.
     """
 
     name = "semantic"
 
-    def __init__(self, files: ModelFiles, *, threads: int = 2) -> None:
+    def __init__(
+        self,
+        files: ModelFiles,
+        *,
+        threads: int = 2,
+        scratch: Path | None = None,
+        cache: Path | None = None,
+    ) -> None:
         super().__init__()
         self.dimension = files.entry.dimension
         self.model = model_facts(files, recipe=RECIPE)
         self._encoder = SentenceEncoder(files, threads=threads)
-        self._book = CompanyBook()
-        self._groups: dict[str, _Group] = {}
-        self._events = 0
-        self._tokens_in = 0
-        self._fingerprint = Fingerprint()
+        self._scratch = scratch
+        self._cache = cache
+        self._day: _Day | None = None
 
     def embed_text(self, text: str) -> Vectors:
         """Embed a query or any other text, float32 (384,) of length 1, with windows if it is long."""
@@ -152,89 +91,183 @@ class SemanticEmbedder(Embedder):
         return vector
 
     def _reset(self, span: ChunkSpan) -> None:  # noqa: ARG002 - the day is in self.span
-        self._book = CompanyBook()
-        self._groups = {}
-        self._events = 0
-        self._tokens_in = 0
-        self._fingerprint = Fingerprint()
+        if self._day is not None:
+            self._day.close()
+        path = self._cache
+        cache = None if path is None else SentenceCache(path, self.model, self.dimension)
+        self._day = _Day(self._encoder, cache, self._scratch)
 
     def _add(self, batch: EventBatch) -> None:
-        found = [describe(behaviour) for behaviour in behaviours(batch, self.span, self._book)]
-        sizes, packets = batch.volumes
-        fed = np.empty((len(batch), len(_Group.FED)), dtype=np.uint64)
-        fed[:, 0], fed[:, 1], fed[:, 2] = batch.times, sizes, packets
-        rows = zip(
-            batch.events,
-            found,
-            batch.flagged.tolist(),
-            batch.times.tolist(),
-            sizes.tolist(),
-            packets.tolist(),
-            strict=True,
-        )
-        for place, (event, text, flagged, *numbers) in enumerate(rows):
-            group = self._groups.get(text)
-            if group is None:
-                group = self._groups[text] = _Group(text_number(text), self._encoder.tokenise(text))
-            fed[place, 3:] = group.add(event, batch.origins.get(place), flagged, *numbers)
-            self._tokens_in += len(group.tokens.ids)
-        self._events += int(batch.counts.sum())
-        self._fingerprint.add(fed)
-        self._fingerprint.add(batch.origin_numbers)
+        day = self._begun()
+        found = [describe(behaviour) for behaviour in behaviours(batch, self.span, day.book)]
+        day.add(day.numbers_of(found), batch)
 
     def _finish(self, span: ChunkSpan) -> Embedded:
-        groups, self._groups = self._groups, {}
-        texts = sorted(groups)
-        vectors = self._encoder.embed([groups[text].tokens for text in texts])
-        # What went through the encoder is counted from the windows, not from the texts.
-        tokens = sum(group.tokens.embedded * group.count for group in groups.values())
+        day, self._day = self._begun(), None
+        vectors = day.finish().reshape(-1, self.dimension)
+        groups, described = day.groups, day.described
+        counts = groups.column("count")
         coverage = {
-            "events": sum(group.events for group in groups.values()),
-            "tokens_in": self._tokens_in,
-            "tokens_embedded": tokens,
-            "descriptions": len(groups),
+            "events": int(groups.column("events").sum()),
+            "tokens_in": day.tokens_in,
+            # What went through the encoder is counted from the windows, not from the texts.
+            "tokens_embedded": sum(
+                one.embedded * count for one, count in zip(described, counts.tolist(), strict=True)
+            ),
+            "descriptions": len(described),
         }
-        day = two_voices(
-            vectors,
-            np.array([groups[text].count for text in texts], dtype=np.int64),
-            np.array([groups[text].flagged for text in texts], dtype=np.bool_),
+        order = sorted(range(len(described)), key=lambda number: described[number].text)
+        vectors = vectors[order]
+        head = RowBlock(
+            two_voices(vectors, counts[order], groups.flagged[order]), [_day_facts(span, day)]
         )
-        head = RowBlock(day, [_day_facts(span, groups, self._events, str(self._fingerprint))])
-        return Embedded(_blocks(head, vectors, texts, groups), coverage)
+        return Embedded(_blocks(head, vectors, order, day), coverage)
+
+    def _begun(self) -> _Day:
+        if self._day is None:
+            raise self._out_of_order()
+        return self._day
+
+
+class _Day:
+    """The descriptions of one day, and the thread that embeds them meanwhile.
+
+    Attributes:
+        book: the company that events keep.
+        groups: the events of each description.
+        described: the descriptions, in the order in which they were first seen.
+        tokens_in: tokens of the descriptions of all events.
+        fingerprint: of what the events gave.
+    """
+
+    def __init__(
+        self, encoder: SentenceEncoder, cache: SentenceCache | None, scratch: Path | None
+    ) -> None:
+        self.book = CompanyBook()
+        self.groups = Groups(scratch=scratch)
+        self.described: list[_Described] = []
+        self.tokens_in = 0
+        self.fingerprint = Fingerprint()
+        self._encoder = encoder
+        self._cache = cache
+        self._numbers: dict[str, int] = {}
+        self._vectors: dict[int, Vectors] = {}
+        self._waiting: list[tuple[int, Tokens]] = []
+        self._asked: list[tuple[list[int], Future[Vectors]]] = []
+        self._background = ThreadPoolExecutor(1, "sentences of the day")
+
+    def numbers_of(self, texts: Sequence[str]) -> NDArray[np.int64]:
+        """The group of each text, int64 (n,); new texts are sent to the encoder."""
+        groups = np.array([self._numbers.get(text, -1) for text in texts], dtype=np.int64)
+        for place in np.flatnonzero(groups < 0).tolist():
+            groups[place] = self._number(texts[place])
+        while len(self._waiting) >= TOGETHER:
+            self._ask()
+        return groups
+
+    def add(self, groups: NDArray[np.int64], batch: EventBatch) -> None:
+        """Take the events of a batch, each in its group."""
+        self.groups.add(groups, batch)
+        rows = [self.described[group] for group in groups.tolist()]
+        self.tokens_in += sum(row.tokens for row in rows)
+        sizes, packets = batch.volumes
+        labels = map(_labels, batch.columns.categories, batch.tags)
+        ends = (np.maximum(one, 0) for one in (batch.sources, batch.destinations, batch.ports))
+        texts = np.array([row.number for row in rows], dtype=np.int64)
+        fed = (batch.times, sizes, packets, texts, *ends, np.array(list(labels), dtype=np.int64))
+        self.fingerprint.add(np.stack(fed, axis=1).astype(np.uint64))
+        self.fingerprint.add(batch.origin_numbers)
+
+    def finish(self) -> Vectors:
+        """The vectors of all descriptions, float32 (n, dimension)."""
+        while self._waiting:
+            self._ask()
+        for numbers, asked in self._asked:
+            found = asked.result()
+            self._vectors.update(zip(numbers, found, strict=True))
+            if self._cache is not None:
+                self._cache.put([self.described[number].text for number in numbers], found)
+        self._background.shutdown()
+        if self._cache is not None:
+            self._cache.close()
+        vectors, self._vectors = self._vectors, {}
+        return np.array([vectors[number] for number in range(len(vectors))], dtype=np.float32)
+
+    def close(self) -> None:
+        """End the thread and give the files back; may be called twice."""
+        self._background.shutdown(cancel_futures=True)
+        if self._cache is not None:
+            self._cache.close()
+        self.groups.close()
+
+    def _number(self, text: str) -> int:
+        number = self._numbers.get(text)
+        if number is None:
+            number = self._numbers[text] = len(self.described)
+            tokens = self._encoder.tokenise(text)
+            self.described.append(
+                _Described(
+                    text, text_number(text), len(tokens.ids), len(tokens.cuts), tokens.embedded
+                )
+            )
+            known = None if self._cache is None else self._cache.get(text)
+            if known is None:
+                self._waiting.append((number, tokens))
+            else:
+                self._vectors[number] = known
+        return number
+
+    def _ask(self) -> None:
+        """Send some of the texts that wait to the encoder."""
+        part, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
+        numbers, tokens = zip(*part, strict=True)
+        self._asked.append((list(numbers), self._background.submit(self._encoder.embed, tokens)))
 
 
 def _blocks(
-    head: RowBlock, vectors: Vectors, texts: Sequence[str], groups: dict[str, _Group]
+    head: RowBlock, vectors: Vectors, order: Sequence[int], day: _Day
 ) -> Iterator[RowBlock]:
     yield head
-    for start in range(0, len(texts), BLOCK):
-        facts = []
-        for text in texts[start : start + BLOCK]:
-            group = groups[text]
-            facts.append(
-                RowFacts(
-                    "description", text, group.events, group.first_ns, group.last_ns, group.detail()
-                )
-            )
+    for start in range(0, len(order), BLOCK):
+        facts = [_facts(number, day) for number in order[start : start + BLOCK]]
         yield RowBlock(np.ascontiguousarray(vectors[start : start + BLOCK]), facts)
+    day.close()
 
 
-def _day_facts(
-    span: ChunkSpan, groups: dict[str, _Group], events: int, fingerprint: str
-) -> RowFacts:
-    ranked = sorted(groups.items(), key=lambda item: (-item[1].count, item[0]))
-    alarming = [(text, group) for text, group in ranked if group.flagged]
+def _facts(number: int, day: _Day) -> RowFacts:
+    groups, described = day.groups, day.described[number]
+    detail = groups.detail(number)
+    detail["tokens"], detail["windows"] = described.tokens, described.windows
+    if flows := int(groups.column("flows")[number]):
+        detail["packet_flows"] = flows
+    return RowFacts(
+        "description",
+        described.text,
+        int(groups.column("events")[number]),
+        int(groups.first_ns[number]),
+        int(groups.column("last_ns")[number]),
+        detail,
+    )
+
+
+def _day_facts(span: ChunkSpan, day: _Day) -> RowFacts:
+    groups, described = day.groups, day.described
+    counts, events = groups.column("count").tolist(), groups.column("events")
+    ranked = sorted(range(len(described)), key=lambda n: (-counts[n], described[n].text))
+    alarming = [number for number in ranked if groups.flagged[number]]
     detail: dict[str, JSON] = {
-        "descriptions": len(groups),
-        "flagged_events": sum(group.events for _, group in alarming),
-        "top": _listed(ranked),
-        "top_flagged": _listed(alarming),
-        "fingerprint": fingerprint,
+        "descriptions": len(described),
+        "flagged_events": int(events[alarming].sum()),
+        "top": [{"text": described[n].text, "count": counts[n]} for n in ranked[:TOP]],
+        "top_flagged": [{"text": described[n].text, "count": counts[n]} for n in alarming[:TOP]],
+        "fingerprint": str(day.fingerprint),
     }
-    first = min((group.first_ns for group in groups.values()), default=span.start_ns)
-    last = max((group.last_ns for group in groups.values()), default=span.end_ns)
-    return RowFacts("day", span.day.isoformat(), events, first, last, detail)
+    first, last = span.start_ns, span.end_ns
+    if described:
+        first, last = int(groups.first_ns.min()), int(groups.column("last_ns").max())
+    return RowFacts("day", span.day.isoformat(), int(events.sum()), first, last, detail)
 
 
-def _listed(ranked: Sequence[tuple[str, _Group]]) -> list[JSON]:
-    return [{"text": text, "count": group.count} for text, group in ranked[:TOP]]
+@lru_cache(maxsize=8192)
+def _labels(category: str, tags: tuple[str, ...]) -> int:
+    return text_number("\n".join((category, *tags)))

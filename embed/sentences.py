@@ -6,7 +6,8 @@ overlapping windows, and the windows' means are weighted by the tokens each stan
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +24,7 @@ from models.store import ModelFiles
 OVERLAP = 32
 SPECIAL = 2  # [CLS] before and [SEP] behind each window
 # Few shapes, because the runtime keeps memory for each it has seen.
-LENGTHS = (16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 128, 192, 256)
-BATCHES = (16, 4, 1)
+LENGTHS = (*range(12, 100, 4), 112, 128, 192, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +45,12 @@ class Tokens:
         return covered(len(self.ids), list(self.cuts))
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """One stretch of one text on its way through the encoder."""
-
-    text: int
-    ids: tuple[int, ...]
-    share: float
-
-
 class SentenceEncoder:
     """all-MiniLM-L6-v2, or any encoder with its inputs.
 
     Args:
         files: the graph, with `tokenizer.json` beside it.
-        threads: threads of the encoder.
+        threads: texts that are embedded at the same time.
 
     Raises:
         ModelRunError: the graph or the tokenizer cannot be loaded.
@@ -75,8 +66,9 @@ class SentenceEncoder:
             inputs=("input_ids", "attention_mask"),
             output="mean",
             width=entry.dimension,
-            options=SessionOptions(threads=threads),
+            options=SessionOptions(threads=1),
         )
+        self._threads = threads
         try:
             self._tokenizer = Tokenizer.from_file(str(files.extra["tokenizer.json"]))
             # The file that ships with the model cuts at 128 tokens without a word.
@@ -109,45 +101,34 @@ class SentenceEncoder:
     def embed(self, texts: Sequence[Tokens]) -> Vectors:
         """Embed texts, float32 (n, dimension) of length 1.
 
-        The same texts in the same order give the same bits. A text without tokens is embedded as
-        an empty one.
+        Windows go through one by one, some at a time on threads of their own: a text's vector
+        depends on nothing but the text, and a batch would be no faster. A text without tokens is
+        embedded as an empty one.
         """
-        pooled = np.zeros((len(texts), self.dimension))
-        parts = sorted(_cut(texts), key=lambda part: len(part.ids))
-        for length, batch in self._batches(parts):
-            means = self._session.run(self._feed(batch, length))
-            for part, mean in zip(batch, means, strict=True):
-                # Windows are pooled before normalisation: their means are per token.
-                pooled[part.text] += part.share * mean.astype(np.float64)
-        return normalise(pooled)
+        if self._threads == 1 or len(texts) < 2:
+            return normalise(
+                np.array([self._mean(text) for text in texts]).reshape(-1, self.dimension)
+            )
+        with ThreadPoolExecutor(min(self._threads, len(texts)), "sentences") as pool:
+            return normalise(np.array(list(pool.map(self._mean, texts))))
 
-    def _batches(self, parts: Sequence[_Window]) -> Iterator[tuple[int, Sequence[_Window]]]:
-        """Windows of one padded length, in batches of 16, 4 or 1."""
-        start = 0
-        for length in self._lengths:
-            stop = start
-            while stop < len(parts) and len(parts[stop].ids) + SPECIAL <= length:
-                stop += 1
-            while start < stop:
-                size = next(size for size in BATCHES if size <= stop - start)
-                yield length, parts[start : start + size]
-                start += size
-
-    def _feed(self, batch: Sequence[_Window], length: int) -> dict[str, NDArray[np.int64]]:
-        ids = np.zeros((len(batch), length), dtype=np.int64)
-        mask = np.zeros((len(batch), length), dtype=np.int64)
-        for row, part in enumerate(batch):
-            whole = (self._before, *part.ids, self._behind)
-            ids[row, : len(whole)] = whole
-            mask[row, : len(whole)] = 1
-        return {"input_ids": ids, "attention_mask": mask}
-
-
-def _cut(texts: Sequence[Tokens]) -> Iterator[_Window]:
-    for place, text in enumerate(texts):
+    def _mean(self, text: Tokens) -> NDArray[np.float64]:
+        """The mean over a text's tokens, float64 (dimension,)."""
         if not text.cuts:
-            yield _Window(place, (), 1.0)
-            continue
+            return self._window(())
+        # Windows are pooled before normalisation: their means are per token.
+        pooled = np.zeros(self.dimension)
         shares = window_shares(len(text.ids), list(text.cuts))
         for (start, end), share in zip(text.cuts, shares.tolist(), strict=True):
-            yield _Window(place, text.ids[start:end], share)
+            pooled += share * self._window(text.ids[start:end])
+        return pooled
+
+    def _window(self, ids: tuple[int, ...]) -> NDArray[np.float64]:
+        whole = (self._before, *ids, self._behind)
+        length = next(length for length in self._lengths if length >= len(whole))
+        padded = np.zeros((1, length), dtype=np.int64)
+        mask = np.zeros((1, length), dtype=np.int64)
+        padded[0, : len(whole)] = whole
+        mask[0, : len(whole)] = 1
+        (mean,) = self._session.run({"input_ids": padded, "attention_mask": mask})
+        return np.asarray(mean, dtype=np.float64)

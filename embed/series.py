@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.chunk import MINUTE_NS, ChunkSpan, EventBatch
-from embed.distinct import MOST_KEYS, DistinctPerMinute, address_value
+from embed.distinct import MOST_KEYS, DistinctPerMinute
 from embed.features import COLUMN
 from embed.fingerprint import Fingerprint
 
@@ -112,7 +112,7 @@ class DaySeries:
         self._count("scored", minute[known], np.ones(int(known.sum()), dtype=np.int64))
         np.maximum.at(self._highest, minute[known], units[known])
 
-        sources, ports = _ends(batch)
+        sources, ports = batch.sources, batch.ports
         present = sources >= 0
         self._sources.add(minute[present], sources[present])
         self._ports.add(minute[present], ports[present])
@@ -148,15 +148,3 @@ class DaySeries:
 
     def _count(self, name: str, minute: NDArray[np.int64], amount: NDArray[np.int64]) -> None:
         np.add.at(self._sums[name], minute, amount)
-
-
-def _ends(batch: EventBatch) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Source and destination port of each event as numbers, int64 (n,); -1 where unknown."""
-    sources = np.full(len(batch), -1, dtype=np.int64)
-    ports = np.full(len(batch), -1, dtype=np.int64)
-    for place, event in enumerate(batch.events):
-        if event.HasField("network_features"):
-            network = event.network_features
-            sources[place] = address_value(network.source_ip)
-            ports[place] = network.destination_port
-    return sources, ports

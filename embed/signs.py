@@ -6,15 +6,15 @@ Most events have none of them. Each sign is a short phrase; together they follow
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from operator import attrgetter
 from typing import TypeAlias
 
 from embed.wording import category_words, plain, reason_words
 from proto.network_security_pb2 import (
-    DecisionMetadata,
     GeoEnrichment,
     NetworkFeatures,
     NetworkSecurityEvent,
-    TricapaMLAnalysis,
 )
 
 Signs: TypeAlias = tuple[str, ...]
@@ -39,49 +39,66 @@ _RANSOMWARE: tuple[tuple[str, float, str], ...] = (
 )
 
 
+_VERDICT = attrgetter("threat_category", "fast_detector_triggered", "fast_detector_reason")
+_WATCHED = attrgetter(*(name for name, _, _ in _RANSOMWARE))
+# Phrases are made once per combination of facts; a day has few of them and many events.
+_KNOWN = 8192
+
+
 def signs_of(event: NetworkSecurityEvent) -> Signs:
     """The signs of an event, in a fixed order, each once."""
-    signs = [*_verdict(event)]
-    if event.HasField("decision_metadata"):
-        signs += _decision(event.decision_metadata)
-    if event.HasField("ml_analysis"):
-        signs += _analysis(event.ml_analysis)
-    if event.HasField("human_review") and event.human_review.requires_human_analysis:
-        signs.append("an analyst is asked to look")
-        signs += map(reason_words, event.human_review.review_reasons)
-    if event.HasField("provenance") and not event.fast_detector_reason:
+    has = event.HasField
+    signs = _verdict(*_VERDICT(event))
+    if has("decision_metadata"):
+        decision = event.decision_metadata
+        disagree = DISAGREEMENT <= decision.score_divergence <= 1.0
+        signs += _decision(disagree, decision.divergence_reason, tuple(decision.anomaly_flags))
+    if has("ml_analysis"):
+        analysis = event.ml_analysis
+        signs += _analysis(analysis.final_threat_classification, analysis.traffic_context)
+    if has("human_review") and event.human_review.requires_human_analysis:
+        signs += ("an analyst is asked to look",)
+        signs += tuple(map(reason_words, event.human_review.review_reasons))
+    if has("provenance") and not event.fast_detector_reason:
         # Newer detectors repeat the fast detector's reason here, engine by engine.
-        codes = [reason_words(verdict.reason_code) for verdict in event.provenance.verdicts]
-        signs += [code for code in codes if code not in EMPTY_CODES]
-    if event.HasField("geo_enrichment"):
-        signs += _places(event.geo_enrichment)
-    if event.HasField("network_features"):
+        signs += _engines(tuple(one.reason_code for one in event.provenance.verdicts))
+    if has("geo_enrichment"):
+        signs += tuple(_places(event.geo_enrichment))
+    if has("network_features"):
         signs += _warnings(event.network_features)
-    return tuple(dict.fromkeys(sign for sign in signs if sign)) if signs else ()
+    return _each_once(signs) if signs else ()
 
 
-def _verdict(event: NetworkSecurityEvent) -> Iterator[str]:
-    if category := category_words(event.threat_category):
-        yield f"category {category}"
-    reason = reason_words(event.fast_detector_reason)
-    if event.fast_detector_triggered:
-        yield f"fast detector fired: {reason}" if reason else "fast detector fired"
-    elif reason:
-        yield f"fast detector noted: {reason}"
+@lru_cache(maxsize=_KNOWN)
+def _each_once(signs: Signs) -> Signs:
+    return tuple(dict.fromkeys(sign for sign in signs if sign))
 
 
-def _decision(decision: DecisionMetadata) -> Iterator[str]:
-    if DISAGREEMENT <= decision.score_divergence <= 1.0:
-        yield "the detectors disagree"
-    yield reason_words(decision.divergence_reason)
-    yield from map(reason_words, decision.anomaly_flags)
+@lru_cache(maxsize=_KNOWN)
+def _verdict(threat_category: str, triggered: bool, fast_detector_reason: str) -> Signs:
+    category, reason = category_words(threat_category), reason_words(fast_detector_reason)
+    signs = (f"category {category}",) if category else ()
+    if triggered:
+        return (*signs, f"fast detector fired: {reason}" if reason else "fast detector fired")
+    return (*signs, f"fast detector noted: {reason}") if reason else signs
 
 
-def _analysis(analysis: TricapaMLAnalysis) -> Iterator[str]:
-    if final := category_words(analysis.final_threat_classification):
-        yield f"category {final}"
-    if context := plain(analysis.traffic_context):
-        yield f"{context} traffic"
+@lru_cache(maxsize=_KNOWN)
+def _decision(disagree: bool, reason: str, flags: tuple[str, ...]) -> Signs:
+    signs = ("the detectors disagree",) if disagree else ()
+    return (*signs, reason_words(reason), *map(reason_words, flags))
+
+
+@lru_cache(maxsize=_KNOWN)
+def _analysis(classification: str, traffic_context: str) -> Signs:
+    final, context = category_words(classification), plain(traffic_context)
+    signs = (f"category {final}",) if final else ()
+    return (*signs, f"{context} traffic") if context else signs
+
+
+@lru_cache(maxsize=_KNOWN)
+def _engines(reason_codes: tuple[str, ...]) -> Signs:
+    return tuple(code for code in map(reason_words, reason_codes) if code not in EMPTY_CODES)
 
 
 def _places(geo: GeoEnrichment) -> Iterator[str]:
@@ -102,16 +119,21 @@ def _places(geo: GeoEnrichment) -> Iterator[str]:
         yield f"threat intelligence: {plain(match)}"
 
 
-def _warnings(network: NetworkFeatures) -> Iterator[str]:
+def _warnings(network: NetworkFeatures) -> Signs:
+    signs: Signs = ()
     if network.HasField("ransomware"):
-        watch = network.ransomware
-        for name, least, words in _RANSOMWARE:
-            # NaN compares false, the sentinel is negative: neither says anything.
-            if getattr(watch, name) >= least:
-                yield words
+        # NaN compares false, the sentinel is negative: neither says anything.
+        signs = tuple(
+            words
+            for value, (_, least, words) in zip(
+                _WATCHED(network.ransomware), _RANSOMWARE, strict=True
+            )
+            if value >= least
+        )
     if network.HasField("internal_anomaly"):
         inside = network.internal_anomaly
         if inside.lateral_movement_score >= 0.5:
-            yield "moves sideways between internal hosts"
+            signs += ("moves sideways between internal hosts",)
         if inside.data_exfiltration_indicators >= 0.5:
-            yield "signs of data exfiltration"
+            signs += ("signs of data exfiltration",)
+    return signs

@@ -122,6 +122,7 @@ def reason_words(reason: str) -> str:
     return " ".join(ABBREVIATIONS.get(word, word) for word in plain(reason).split())
 
 
-def time_of_day(offset_ns: int, length_ns: int) -> int:
-    """The quarter of the day, 0 to 3, of a moment `offset_ns` after local midnight."""
-    return min(3, max(0, 4 * offset_ns // length_ns))
+def times_of_day(offsets_ns: NDArray[np.int64], length_ns: int) -> NDArray[np.int64]:
+    """The quarter of the day, 0 to 3, of moments `offsets_ns` after local midnight, int64 (n,)."""
+    quarters: NDArray[np.int64] = np.clip(4 * offsets_ns // length_ns, 0, 3)
+    return quarters

@@ -22,7 +22,7 @@ LOSSES = "run/losses.json"
 HANDED_OVER = "run/import"
 
 #: Of a running process, or made anew by it; the catalogue is copied in its own way.
-_LEFT_OUT_FOLDERS = {"run", "scratch"}
+_LEFT_OUT_FOLDERS = {"run", "scratch", "cache"}
 _LEFT_OUT_NAMES = {"dayfold.lock", "writer.lock"}
 _LEFT_OUT_ENDINGS = (".tmp", ".new")
 

@@ -31,6 +31,12 @@ from index.faiss_store import FaissStore
 
 MIB = 1024 * 1024
 PR_SET_PDEATHSIG = 1
+# What saves work on the next day and can go at any time, below the data folder.
+CACHE = "cache"
+SENTENCES = "sentences"
+# Encoder threads wait for the interpreter while the pass over the events holds it; at the usual
+# 5 ms they would stand still for a quarter of their time.
+SWITCH_S = 0.0005
 
 
 @dataclass(slots=True)
@@ -76,11 +82,17 @@ def _open_embedders(job: FoldJob, span: ChunkSpan, work: Work) -> None:
     scratch = job.data_dir / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(mode=0o700)
+    kept = job.data_dir / CACHE
+    kept.mkdir(mode=0o700, exist_ok=True)
     for name in job.indices:
         began = time.perf_counter()
         try:
             embedder = open_embedder(
-                name, cache_dir=job.models_cache, threads=job.threads, scratch=scratch
+                name,
+                cache_dir=job.models_cache,
+                threads=job.threads,
+                scratch=scratch,
+                sentences=kept / SENTENCES,
             )
             embedder.begin(span)
         except Exception as error:  # noqa: BLE001 - one index never holds up the others
@@ -171,6 +183,7 @@ def main() -> int:
     """Entry point of the child."""
     job = FoldJob.from_json(sys.stdin.readline())
     _restrain(job)
+    sys.setswitchinterval(SWITCH_S)
     report_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # A library that prints must not spoil the report.
     os.dup2(2, 1)

@@ -20,7 +20,7 @@ import numpy as np
 from consumer.questions.glossary import in_words_of_descriptions
 from consumer.questions.texts import Descriptions, Flags, Told
 from embed.describe import verdict_of, without_verdict
-from embed.semantic import EVENT_IDS
+from embed.groups import EVENT_IDS
 from embed.top_counts import SHOW
 from index.catalogue import Catalogue
 from index.chunks import RowKey, StoredRow, rfc3339

@@ -174,6 +174,8 @@ class Forgetting:
             copy.unlink(missing_ok=True)
         # What a fold that was cut short has left there.
         shutil.rmtree(self._data_dir / "scratch", ignore_errors=True)
+        # Digests of the day's descriptions, by which a guessed text could be confirmed.
+        shutil.rmtree(self._data_dir / "cache", ignore_errors=True)
         taken = self._forget_quarantined(day)
         removed = tombstone.removed or Removed()
         removed = replace(removed, quarantined=removed.quarantined + taken)
