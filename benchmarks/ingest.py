@@ -1,7 +1,8 @@
 """Durable events per second through the whole service, beside the bare ceiling of the same run.
 
 The ceiling is the same messages only received, opened and decompressed in a bare loop, from a
-publisher process on the same cores. The service is `dayfold run` with everything on.
+publisher process on the same cores. The service is `dayfold run` with everything on. It is offered
+a rate, by a publisher that drops what is not fetched: without `--rate` a share of the ceiling.
 """
 
 from __future__ import annotations
@@ -9,22 +10,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import signal
-import subprocess
+import shlex
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import zmq
 
-from benchmarks.publisher import SEED
+from benchmarks.close import DAY, DAY_START_NS, day_of_events
+from benchmarks.processes import Load, Moment, Publisher, Service
+from benchmarks.publisher import AHEAD, SEED, bench_key
 from consumer.clock import SystemClock
-from consumer.health.status import read_status
+from consumer.errors import JournalError
+from consumer.folding.requests import Requests
+from consumer.journal import Journal
+from consumer.wire.admission import Admission, Admitted
 from consumer.wire.envelope import Envelope
-from consumer.wire.keys import KeyRing, key_from_hex, key_from_seed
+from consumer.wire.keys import KeyRing, Scheme
 
 CONFIG = """\
 [data]
@@ -35,66 +41,35 @@ kind = "static"
 [day]
 clock = "event"
 grace_s = 1e9
-[subscriber]
-handover_mb = 128
 [api]
 port = 0
 [log]
 format = "json"
 [[detector.endpoints]]
 name = "bench"
-address = "{endpoint}"
+address = "{first}"
+[[detector.endpoints]]
+name = "later"
+address = "{later}"
 [[detector.keys]]
 id = "bench"
 scheme = "{scheme}"
 hex = "{key}"
 """
+UTC = ZoneInfo("UTC")
+CEILING_S = 6.0
+LATER_S = 15.0
+#: The ceiling's own queue: it is held up by nothing, and a longer one only costs memory.
+RECEIVE_QUEUE = 10_000
 
 
-class Publisher:
-    """The publisher process, told when to begin."""
-
-    def __init__(self, scheme: str, rate: float, seconds: float, size: int, first: int) -> None:
-        self._process = subprocess.Popen(
-            [
-                sys.executable, "-m", "benchmarks.publisher", "--scheme", scheme,
-                "--rate", str(rate), "--seconds", str(seconds), "--size", str(size),
-                "--first", str(first),
-            ],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.endpoint = str(self._line()["endpoint"])
-
-    def _line(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return line
-
-    def go(self) -> None:
-        """Begin to publish."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-
-    def report(self) -> dict[str, Any]:
-        """Wait for the end."""
-        line = self._line()
-        self._process.wait()
-        return line
-
-
-def ceiling(scheme: str, seconds: float, size: int) -> float:
+def ceiling(scheme: Scheme, size: int) -> float:
     """Messages per second of a loop that only receives, opens and decompresses."""
-    publisher = Publisher(scheme, 0, seconds, size, 0)
-    key = (
-        key_from_seed("bench", SEED)
-        if scheme == "chacha20poly1305-v1"
-        else key_from_hex("bench", SEED.hex())
-    )
-    envelope = Envelope(KeyRing(SystemClock(), [key]))
+    publisher = Publisher(Load(scheme, 0, CEILING_S, size), ahead=AHEAD)
+    envelope = Envelope(KeyRing(SystemClock(), [bench_key(scheme)]))
     context = zmq.Context()
     socket = context.socket(zmq.SUB)
-    socket.setsockopt(zmq.RCVHWM, 0)
+    socket.setsockopt(zmq.RCVHWM, RECEIVE_QUEUE)
     socket.setsockopt(zmq.SUBSCRIBE, b"")
     socket.setsockopt(zmq.RCVTIMEO, 2000)
     socket.connect(publisher.endpoint)
@@ -117,101 +92,169 @@ def ceiling(scheme: str, seconds: float, size: int) -> float:
     return count / max(last - began, 1e-9)
 
 
-def measure(scheme: str, rate: float, seconds: float, size: int) -> dict[str, Any]:
-    """Run the service against the publisher and report."""
-    bare = ceiling(scheme, min(seconds, 8.0), size)
+def day_to_close(data: Path, count: int, size: int) -> None:
+    """Journal a day of `count` events, for the service to seal and fold."""
+
+    def give_up(error: JournalError) -> None:
+        raise SystemExit(str(error))
+
+    admission = Admission(UTC, event_clock=True)
+    journal = Journal(data / "journal", zone=UTC, clock=SystemClock(), on_fatal=give_up)
+    journal.start()
+    batch: list[Admitted] = []
+    for number, payload in enumerate(day_of_events(count, size), start=1):
+        event = admission.admit(payload, None, DAY_START_NS)
+        assert isinstance(event, Admitted)
+        batch.append(event)
+        if len(batch) == 512 or number == count:
+            journal.append(batch)
+            batch = []
+    journal.stop()
+
+
+def measure(
+    load: Load,
+    *,
+    share: float = 0.65,
+    with_ceiling: bool = True,
+    close_events: int = 0,
+    before: str = "",
+    extra: str = "",
+    ahead: int = AHEAD,
+) -> dict[str, Any]:
+    """Run the service against the publisher and report.
+
+    Args:
+        load: what is published; a rate of 0 is all that the wire takes.
+        share: of the ceiling; takes the place of the load's rate, unless it is 0.
+        close_events: size of a day that is closed meanwhile.
+        before: what the service is started with.
+        extra: TOML that is added to its settings.
+        ahead: messages sealed before the run.
+    """
+    bare = ceiling(load.scheme, load.size) if with_ceiling else 0.0
+    if share:
+        load = replace(load, rate=round(bare * share, -3))
     with tempfile.TemporaryDirectory(prefix="dayfold-bench-") as name:
         folder = Path(name)
-        publisher = Publisher(scheme, rate, seconds, size, 0)
-        config = folder / "dayfold.toml"
-        config.write_text(
-            CONFIG.format(
-                endpoint=publisher.endpoint,
-                scheme=scheme,
-                key=SEED.hex(),
-            )
-        )
-        with (folder / "log").open("wb") as log:
-            service = subprocess.Popen(
-                [sys.executable, "-m", "consumer", "run", "--config", str(config)],
-                stdout=log, stderr=log,
-            )  # fmt: skip
         data = folder / "data"
-        _wait(data, lambda picture: any(link["connected"] for link in picture["detectors"]))
-        publisher.go()
-        began = time.monotonic()
-        peak = 0.0
-        while time.monotonic() - began < seconds:
-            peak = max(peak, _rss_mb(service.pid))
-            time.sleep(0.2)
-        report = publisher.report()
-        picture = _settled(data)
-        ended = time.monotonic()
-        durable = picture["journal"]["durable"]
-        service.send_signal(signal.SIGTERM)
-        stopped = time.monotonic()
-        service.wait()
-        took = max(ended - began - 1.5, report["seconds"])
-    received = picture["intake"]["received"]
+        data.mkdir(mode=0o700)
+        if close_events:
+            day_to_close(data, close_events, load.size)
+        first = Publisher(load, ahead=ahead)
+        later_load = Load(load.scheme, load.rate, LATER_S, load.size, first=10**11)
+        later = Publisher(later_load, ahead=0)
+        (folder / "dayfold.toml").write_text(
+            CONFIG.format(
+                first=first.endpoint, later=later.endpoint, scheme=load.scheme, key=SEED.hex()
+            )
+            + extra
+        )
+        service = Service(folder, shlex.split(before))
+        try:
+            service.start()
+            service.connected(2)
+            began_ns = time.time_ns()
+            used = service.cpu_seconds()
+            first.go()
+            if close_events:
+                Requests(data).ask_close(DAY)
+            while not first.done:
+                service.picture()
+                time.sleep(0.2)
+            ended_ns = time.time_ns()
+            report = first.report()
+            picture = service.settled()
+            cpu = {name: now - used[name] for name, now in service.cpu_seconds().items()}
+            closed = _closed(service) if close_events else {}
+            later.go()
+            time.sleep(3.0)
+            stopped_s = service.stop()
+        finally:
+            service.end()
+            first.end()
+            later.end()
+    received, durable = picture["intake"]["received"], picture["journal"]["durable"]
+    rate = _steady(service.moments, began_ns, ended_ns)
     return {
-        "scheme": scheme,
-        "events_per_second": round(durable / took),
+        "scheme": load.scheme,
+        "events_per_second": round(rate),
+        "offered_per_second": round(load.rate),
         "published": report["published"],
         "published_per_second": round(report["published"] / report["seconds"]),
         "received": received,
         "journaled": picture["intake"]["journaled"],
         "durable": durable,
-        "lost": report["published"] - received,
+        "dropped": sum(link["dropped"] for link in picture["detectors"]),
+        "lost": report["published"] - durable,
         "ceiling_events_per_second": round(bare),
-        "ratio": round(durable / took / bare, 3),
-        "rss_peak_mb": round(peak, 1),
-        "drain_and_stop_seconds": round(time.monotonic() - stopped, 2),
+        "ratio": round(rate / bare, 3) if bare else None,
+        "cpu_us_per_event": {n: round(1e6 * s / max(durable, 1), 1) for n, s in cpu.items()},
+        "rss_peak_mb": round(service.rss_peak_mb, 1),
+        "rss_with_children_peak_mb": round(service.tree_peak_mb, 1),
+        "ready_seconds": round(service.ready_s, 2),
+        "drain_and_stop_seconds": round(stopped_s, 2),
+        "closed": closed,
         "cores": os.cpu_count(),
-        "children_rss_peak_mb": round(
-            resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, 1
-        ),
     }
 
 
-def _wait(data: Path, reached: Any) -> None:
-    for _ in range(300):
-        picture = read_status(data)
-        if picture is not None and reached(picture):
-            return
-        time.sleep(0.1)
-    raise SystemExit("the service did not connect within 30 seconds")
+def _steady(moments: list[Moment], began_ns: int, ended_ns: int) -> float:
+    """Durable events per second, from a second after the beginning to the end of publishing."""
+    inside = [m for m in moments if began_ns + 1_000_000_000 <= m.at_ns <= ended_ns]
+    if len(inside) < 2:
+        raise SystemExit("publish for longer: the service says only once a second what is durable")
+    return (inside[-1].durable - inside[0].durable) / (inside[-1].at_ns - inside[0].at_ns) * 1e9
 
 
-def _settled(data: Path) -> dict[str, Any]:
-    """The picture once nothing moves any more: all that was received is durable."""
-    before = -1
+def _closed(service: Service) -> dict[str, Any]:
+    """What became of the day that was closed meanwhile."""
     while True:
-        time.sleep(1.5)
-        picture = read_status(data)
-        assert picture is not None
-        now = picture["intake"]["received"]
-        if now == before and picture["journal"]["durable"] == picture["intake"]["journaled"]:
-            return picture
-        before = now
-
-
-def _rss_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+        picture = service.picture()
+        for day in picture["days"]:
+            if day["day"] == DAY.isoformat() and day["state"] in ("committed", "degraded"):
+                fold = picture["fold"]
+                return {
+                    "state": day["state"],
+                    "events": day["events"],
+                    "fold_seconds": round(fold["last_seconds"], 1),
+                    "fold_rss_peak_mb": round(fold["last_rss_peak_mb"], 1),
+                }
+        time.sleep(0.5)
 
 
 def main() -> None:
     """Command line: `python -m benchmarks.ingest --json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scheme", default="chacha20poly1305-v1")
-    parser.add_argument("--rate", type=float, default=0, help="events per second; 0: all it can")
+    parser.add_argument("--scheme", default="chacha20poly1305-v1", choices=get_args(Scheme))
+    parser.add_argument("--rate", type=float, default=0, help="events per second; 0: see --share")
+    parser.add_argument("--share", type=float, default=0.65, help="of the ceiling, as the rate")
+    parser.add_argument("--flood", action="store_true", help="publish all that the wire takes")
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--size", type=int, default=2048)
+    parser.add_argument("--ahead", type=int, default=AHEAD, help="messages sealed before the run")
+    parser.add_argument(
+        "--close-events", type=int, default=0, help="close a day of so many events meanwhile"
+    )
+    parser.add_argument("--before", default="", help="start the service with this, such as taskset")
+    parser.add_argument(
+        "--settings", default="", help="a TOML file added to the service's settings"
+    )
+    parser.add_argument("--no-ceiling", action="store_true", help="leave the ceiling out")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    result = measure(asked.scheme, asked.rate, asked.seconds, asked.size)
+    by_share = asked.rate == 0 and not asked.flood
+    if by_share and asked.no_ceiling:
+        sys.exit("without a ceiling give --rate or --flood")
+    result = measure(
+        Load(asked.scheme, asked.rate, asked.seconds, asked.size),
+        share=asked.share if by_share else 0.0,
+        with_ceiling=not asked.no_ceiling,
+        close_events=asked.close_events,
+        before=asked.before,
+        extra=Path(asked.settings).read_text() if asked.settings else "",
+        ahead=asked.ahead,
+    )
     if asked.json:
         print(json.dumps(result, indent=2))
     else:

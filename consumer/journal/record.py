@@ -51,15 +51,8 @@ def encode(events: Sequence[Admitted]) -> bytes:
     """Return the records of `events`, one behind the other."""
     crc32, pack_frame, pack_head = zlib.crc32, FRAME.pack, HEAD.pack
     pieces: list[bytes] = []
-    for event in events:
-        payload = event.payload
-        head = pack_head(
-            event.time_ns,
-            event.arrival_ns,
-            event.digest,
-            event.compressed | event.own_time << 1,
-            event.raw_size,
-        )
+    for _, time_ns, own_time, digest, arrival_ns, payload, raw_size, compressed in events:
+        head = pack_head(time_ns, arrival_ns, digest, compressed | own_time << 1, raw_size)
         checksum = crc32(payload, crc32(head))
         pieces += (pack_frame(HEAD_BYTES + len(payload), checksum), head, payload)
     return b"".join(pieces)

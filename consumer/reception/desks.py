@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import get_args
 
 from google.protobuf.message import DecodeError
@@ -53,7 +54,7 @@ class Desk:
         self._admission = admission
         self.admit_all = admission.admit_all
         self.logged_only = profile.filter == "logged"
-        self.schemes: dict[Scheme, int] = dict.fromkeys(get_args(Scheme), 0)
+        self.schemes: Counter[Scheme] = Counter(dict.fromkeys(get_args(Scheme), 0))
         self.filtered = 0
 
     def found(self) -> dict[str, object]:

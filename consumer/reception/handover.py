@@ -15,6 +15,8 @@ from consumer.reception.sources import Arrival
 # What one queued message costs beyond its own bytes: two object headers and a queue slot. Counted,
 # so that a flood of tiny messages stays within the limit as well.
 MESSAGE_OVERHEAD = 128
+# An event with its envelope. Within so much of the limit a handover is as good as full.
+USUAL_BYTES = 4096
 
 
 class Lane:
@@ -75,6 +77,18 @@ class Handover:
                     self._squeeze(lane, arrival)
             if self._waiting and self._filled:
                 self._changed.notify()
+
+    def would_drop(self, lane: Lane) -> bool:
+        """Whether the next message of this lane would be dropped, be it of a usual size."""
+        if self._held + USUAL_BYTES <= self._limit:
+            return False
+        with self._changed:
+            return all(lane.held_bytes >= other.held_bytes for other in self._filled)
+
+    def drop(self, lane: Lane, count: int) -> None:
+        """Count messages that were dropped because `would_drop` said so."""
+        with self._changed:
+            lane.dropped += count
 
     def take(self, limit: int, timeout_s: float) -> list[Arrival]:
         """Up to `limit` messages, in turns from every lane that has some.

@@ -41,10 +41,10 @@ WAIT_S = 0.05
 NEAR_COUNTER = 1 << 16
 RETRIED_REASONS = ("unknown_key", "tampered")
 
-#: A message with its payload and the LZ4 block that it came in, if any.
-_Found = tuple[Arrival, bytes, bytes | None]
-
 _sender = attrgetter("detector", "sealed")
+_arrived = attrgetter("arrival_ns")
+_payload, _block = attrgetter("payload"), attrgetter("block")
+_counter, _scheme = attrgetter("counter"), attrgetter("scheme")
 
 
 @dataclass(slots=True)
@@ -162,11 +162,14 @@ class Intake:
         self.counts.received_bytes += sum([len(arrival.message) for arrival in arrivals])
         admitted: list[Admitted] = []
         for (detector, sealed), run in groupby(arrivals, _sender):
-            desk, messages = self._desks[detector], list(run)
-            found = self._open(desk, detector, messages) if sealed else _bare(messages)
+            desk, sent = self._desks[detector], list(run)
+            if sealed:
+                sent, opened = self._open(desk, detector, sent)
+            else:
+                opened = [_bare(arrival) for arrival in sent]
             if desk.logged_only:
-                found = self._logged(desk, found)
-            admitted += self._admit(desk, found)
+                sent, opened = self._logged(desk, sent, opened)
+            admitted += self._admit(desk, sent, opened)
         if admitted:
             self._append(admitted)
 
@@ -181,46 +184,60 @@ class Intake:
         desk = self._desks.get(detector)
         return None if desk is None else desk.found()
 
-    def _open(self, desk: Desk, detector: str, arrivals: Sequence[Arrival]) -> list[_Found]:
-        """Open messages of one detector; refuse what does not open."""
-        found: list[_Found] = []
-        counters: list[int] = []
-        last = self._last_counter.get(detector)
-        schemes = desk.schemes
+    def _open(
+        self, desk: Desk, detector: str, arrivals: list[Arrival]
+    ) -> tuple[list[Arrival], list[Opened]]:
+        """Open messages of one detector; refuse what does not open, and leave it out."""
         results = self._envelope.open_all(detector, [arrival.message for arrival in arrivals])
+        opened = [result for result in results if type(result) is Opened]
+        if len(opened) < len(results):
+            arrivals = self._refuse_unopened(detector, arrivals, results)
+        desk.schemes.update(map(_scheme, opened))
+        counters = [counter for counter in map(_counter, opened) if counter is not None]
+        if counters:
+            self._last_counter[detector] = counters[-1]
+            self.losses.note_all(detector, counters)
+        return arrivals, opened
+
+    def _refuse_unopened(
+        self,
+        detector: str,
+        arrivals: Sequence[Arrival],
+        results: Sequence[Opened | EnvelopeError],
+    ) -> list[Arrival]:
+        """Refuse what did not open; return the messages that did."""
+        kept: list[Arrival] = []
+        last = self._last_counter.get(detector)
         for arrival, result in zip(arrivals, results, strict=True):
             if isinstance(result, EnvelopeError):
                 self._refuse(arrival, _why(result, arrival, last), str(result))
-                continue
-            payload, block, counter, _, scheme = result
-            schemes[scheme] += 1
-            if counter is not None:
-                counters.append(counter)
-                last = counter
-            found.append((arrival, payload, block))
-        if last is not None:
-            self._last_counter[detector] = last
-            self.losses.note_all(detector, counters)
-        return found
-
-    def _logged(self, desk: Desk, found: Sequence[_Found]) -> list[_Found]:
-        """What a detector would have logged; the rest is counted and dropped."""
-        kept = [one for one in found if is_logged(one[1])]
-        self._count_filtered(desk, len(found) - len(kept))
+            else:
+                kept.append(arrival)
+                last = last if result.counter is None else result.counter
         return kept
+
+    def _logged(
+        self, desk: Desk, arrivals: Sequence[Arrival], opened: Sequence[Opened]
+    ) -> tuple[list[Arrival], list[Opened]]:
+        """What a detector would have logged; the rest is counted and dropped."""
+        kept = [pair for pair in zip(arrivals, opened, strict=True) if is_logged(pair[1].payload)]
+        self._count_filtered(desk, len(opened) - len(kept))
+        return [arrival for arrival, _ in kept], [one for _, one in kept]
 
     def _count_filtered(self, desk: Desk, count: int) -> None:
         self.counts.filtered += count
         desk.filtered += count
 
-    def _admit(self, desk: Desk, found: Sequence[_Found]) -> list[Admitted]:
+    def _admit(
+        self, desk: Desk, arrivals: Sequence[Arrival], opened: Sequence[Opened]
+    ) -> list[Admitted]:
         """Admit what was opened; refuse what is not an event of any day."""
         answers = desk.admit_all(
-            [(payload, block, arrival.arrival_ns) for arrival, payload, block in found]
+            zip(map(_payload, opened), map(_block, opened), map(_arrived, arrivals), strict=True)
         )
         admitted = [answer for answer in answers if type(answer) is Admitted]
         if len(admitted) < len(answers):
-            for (arrival, _, _), answer in zip(found, answers, strict=True):
+            for arrival, answer in zip(arrivals, answers, strict=True):
                 if isinstance(answer, Refused):
                     self._refuse(arrival, answer.reason, answer.detail)
         return admitted
@@ -271,9 +288,9 @@ class Intake:
             self.losses.note(message.detector, opened.counter)
 
 
-def _bare(arrivals: Sequence[Arrival]) -> list[_Found]:
-    """Messages that came without an envelope."""
-    return [(arrival, arrival.message, None) for arrival in arrivals]
+def _bare(arrival: Arrival) -> Opened:
+    """A message that came without an envelope."""
+    return Opened(arrival.message, None, None, "", "chacha20poly1305-v1")
 
 
 def _why(error: EnvelopeError, arrival: Arrival, last: int | None) -> str:

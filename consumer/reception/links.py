@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from functools import partial
+from itertools import repeat
 from typing import Final
 
 import zmq
@@ -18,10 +20,14 @@ from consumer.reception.sources import Arrival
 MIB: Final = 1024 * 1024
 BURST_MESSAGES: Final = 256
 BURST_BYTES: Final = 4 * MIB
+DISCARDED_AT_ONCE: Final = 1024
 RETIRED_RECORDS: Final = 256
 LAST_BURSTS: Final = 100
 IDLE_S: Final = 1.0
 _REOPEN_S: Final = 10.0
+
+# Without the named tuple's own constructor, which is Python: one is made for every message.
+_arrival = partial(tuple.__new__, Arrival)
 
 #: Detector and address.
 Name = tuple[str, str]
@@ -77,7 +83,10 @@ class Links:
         return min(max(due - now, 0.0), IDLE_S)
 
     def read(self, ready: Mapping[object, int], most: int) -> list[Burst]:
-        """Up to `most` messages, or about `BURST_BYTES`, from each socket that is ready."""
+        """Up to `most` messages, or about `BURST_BYTES`, from each socket that is ready.
+
+        Those of a detector whose lane pays for a full handover are dropped right here.
+        """
         found: list[Burst] = []
         self.emptied = True
         for name, link in list(self._links.items()):
@@ -93,12 +102,18 @@ class Links:
 
     def _burst(self, name: Name, link: Link, most: int) -> list[Arrival]:
         record = self._records[name]
+        if self._handover.would_drop(record.lane):
+            # Not to lose the time for what can be kept on what cannot.
+            self._handover.drop(record.lane, link.discard(record, DISCARDED_AT_ONCE))
+            record.last_arrival_ns = self._clock.now_ns()
+            return []
         messages = link.burst(record, most, BURST_BYTES)
         if not messages:
             return []
         detector, now_ns = record.detector, self._clock.now_ns()
         record.note_burst(messages, now_ns)
-        return [Arrival(detector, now_ns, message) for message in messages]
+        parts = zip(repeat(detector), repeat(now_ns), messages, repeat(True), strict=False)
+        return list(map(_arrival, parts))
 
     def settle(self, wanted: Mapping[Name, Endpoint], *, changed: bool) -> None:
         """Make the links what is wanted: open, let go after the grace time, take back, renew.

@@ -9,8 +9,6 @@ import consumer
 from consumer.clock import Clock
 from consumer.registry.base import JSON, Registry
 from consumer.registry.entries import ServiceEntry
-from consumer.registry.etcd import EtcdRegistry
-from consumer.registry.http import HttpRegistry
 from consumer.registry.options import EtcdOptions, HttpOptions
 from consumer.registry.static import StaticRegistry
 from consumer.settings import INDEX_NAMES, EtcdSettings, Settings
@@ -63,7 +61,10 @@ def open_registry(settings: Settings, instance: str, clock: Clock) -> Registry:
         pid=os.getpid(),
         started_at_ns=clock.now_ns(),
     )
+    # Imported here: a start should not pay for the clients of registries that it does not use.
     if registry.kind == "http":
+        from consumer.registry.http import HttpRegistry
+
         return HttpRegistry(
             HttpOptions(
                 urls=registry.http.urls,
@@ -77,6 +78,8 @@ def open_registry(settings: Settings, instance: str, clock: Clock) -> Registry:
             settings=shown_settings(settings),
             clock=clock,
         )
+    from consumer.registry.etcd import EtcdRegistry
+
     return EtcdRegistry(
         etcd_options(registry.etcd),
         entry,

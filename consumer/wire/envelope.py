@@ -213,15 +213,16 @@ class _ChaCha(_Opener):
     def open_run(self, messages: Sequence[bytes], results: list[Opened | EnvelopeError]) -> None:
         decrypt, limit, key_id = self._decrypt, self._limit, self._key_id
         scheme: Scheme = "chacha20poly1305-v1"
+        candidate, shortest = self.candidate, self.shortest
         for message in messages[len(results) :]:
-            if len(message) < self.shortest:
+            if len(message) < shortest:
                 return
             nonce = message[:NONCE_BYTES]
             try:
                 plaintext = decrypt(nonce, message[NONCE_BYTES:], None)
             except InvalidTag:
                 return
-            self.candidate.used = True
+            candidate.used = True
             prefix, count = _unpack_nonce(nonce)
             counter = count if prefix == 0 else None
             block = plaintext[SIZE_BYTES:]

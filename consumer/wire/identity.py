@@ -9,6 +9,8 @@ DIGEST_BYTES = 16
 # The three lengths, then the timestamp as a 128-bit integer: its high half and its low half.
 _HEAD = struct.Struct("<IIIqQ")
 _LOW_HALF = 2**64 - 1
+# A copy of it costs half of what making one does.
+_EMPTY = hashlib.blake2b(digest_size=DIGEST_BYTES)
 
 
 def identity_digest(
@@ -33,4 +35,6 @@ def identity_digest(
     text = head + node_bytes + id_bytes
     if content is not None:
         text += content
-    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
+    digest = _EMPTY.copy()
+    digest.update(text)
+    return digest.digest()

@@ -142,3 +142,15 @@ def test_a_limit_below_one_is_refused(limit: int) -> None:
     handover, _ = filled(10, 1)
     with pytest.raises(ValueError, match="at least 1"):
         handover.take(limit, 0)
+
+
+def test_a_handover_says_beforehand_whose_next_message_would_be_dropped() -> None:
+    handover, (heavy, light) = filled(100, 60, 5)
+    assert not handover.would_drop(heavy)
+    handover.put(light, messages("b", 34))
+    assert handover.would_drop(heavy)
+    assert not handover.would_drop(light)
+    handover.drop(heavy, 7)
+    assert (heavy.dropped, light.dropped) == (7, 0)
+    handover.take(50, 0)
+    assert not handover.would_drop(heavy)
