@@ -1,10 +1,11 @@
 # Two commands do everything on a fresh machine with Python 3.11 or newer: make demo, make test.
 PYTHON ?= python3
+TRAIN_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test check setup models bench fuzz lock clean
+.PHONY: demo test test-train check setup models bench fuzz lock clean
 
 demo: models
 	$(BIN)/dayfold demo
@@ -14,6 +15,11 @@ test: models
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+# Tests of training and of Chronos checkpoints: in a Python that has the extra `train` and pytest.
+# Their libraries warn about themselves, hence the switch.
+test-train:
+	$(TRAIN_PYTHON) -m pytest -W default tests/training
 
 setup: $(STAMP)
 

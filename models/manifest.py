@@ -71,12 +71,13 @@ class ModelEntry:
         dimension: width of its vectors.
         pooling: how its outputs become one vector.
         context: the longest input it takes, in its own steps (minutes, tokens, features).
-        file: the graph, in `models/artefacts/`.
+        file: the graph, in `folder`.
         sha256: digest of the graph.
         source: where its weights come from.
         licence: under which terms.
         card: its model card, relative to `models/`.
         wheel: the package with its weights, if they are not in the graph.
+        folder: where the graph lies: in the package, or in the cache if it was built from a checkpoint.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ModelEntry:
     licence: str
     card: str
     wheel: Wheel | None = None
+    folder: Path = ARTEFACTS
 
     @property
     def digest(self) -> str:
@@ -104,8 +106,8 @@ class ModelEntry:
 
     @property
     def artefact(self) -> Path:
-        """The graph as it is shipped."""
-        return ARTEFACTS / self.file
+        """The graph as it is shipped, or as it was built."""
+        return self.folder / self.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,12 @@ class FeatureSpec:
 
 @lru_cache(maxsize=4)
 def load_manifest(path: Path = MANIFEST) -> tuple[ModelEntry, ...]:
-    """Read the manifest.
+    """Read the manifest of the package; see `read_manifest`."""
+    return read_manifest(path, ARTEFACTS)
+
+
+def read_manifest(path: Path, folder: Path) -> tuple[ModelEntry, ...]:
+    """Read a manifest whose graphs lie in `folder`.
 
     Raises:
         ManifestError: it cannot be read, or an entry is not complete.
@@ -140,7 +147,7 @@ def load_manifest(path: Path = MANIFEST) -> tuple[ModelEntry, ...]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ManifestError(f"model manifest {path} cannot be read: {error}") from error
-    entries = tuple(_entry(raw, path) for raw in table.get("model", []))
+    entries = tuple(_entry(raw, path, folder) for raw in table.get("model", []))
     for what in ("name", "index"):
         values = [getattr(entry, what) for entry in entries]
         if len(set(values)) != len(values):
@@ -190,7 +197,7 @@ def load_features(path: Path = FEATURES) -> tuple[FeatureSpec, ...]:
     return tuple(specs)
 
 
-def _entry(raw: Mapping[str, Any], path: Path) -> ModelEntry:
+def _entry(raw: Mapping[str, Any], path: Path, folder: Path) -> ModelEntry:
     name = raw.get("name", "(unnamed)")
     try:
         wheel = raw.get("wheel")
@@ -207,6 +214,7 @@ def _entry(raw: Mapping[str, Any], path: Path) -> ModelEntry:
             licence=str(raw["licence"]),
             card=str(raw["card"]),
             wheel=None if wheel is None else _wheel(wheel),
+            folder=folder,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ManifestError(f"model manifest {path}: model {name}: {error!r}") from error

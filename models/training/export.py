@@ -78,9 +78,18 @@ def load(kind: str, checkpoint: Path) -> nn.Module:
     if kind == "attack":
         net: nn.Module = AttackEncoder(columns())
     else:
-        net = SeriesEncoder(layers=int(saved["facts"]["options"]["layers"]))
+        net = SeriesEncoder()
     net.load_state_dict(saved["net"])
     return net.eval()
+
+
+def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Takes the traces of the machine that exported it out of a graph."""
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.graph.value_info[:]
+    return model
 
 
 def export(kind: str, net: nn.Module, target: Path, *, half: bool) -> None:
@@ -101,11 +110,7 @@ def export(kind: str, net: nn.Module, target: Path, *, half: bool) -> None:
         dynamo=True,
         external_data=False,
     )
-    model = program.model_proto
-    for node in model.graph.node:  # traces of the machine that exported it
-        del node.metadata_props[:]
-        node.doc_string = ""
-    del model.graph.value_info[:]
+    model = tidy(program.model_proto)
     if half:
         halved(model)
     onnx.checker.check_model(model)
