@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.day import sealed_day
+from benchmarks.processes import children_of, rss_mb
 from index.catalogue import Catalogue
 from index.chunks import Chunk
 
@@ -123,32 +124,15 @@ def _watch(service: subprocess.Popen[bytes], data: Path, days: list[date]) -> di
     together = child = 0.0
     looked = time.monotonic()
     while service.poll() is None:
-        children = [_rss_mb(pid) for pid in _children(service.pid)]
+        children = [rss_mb(pid) for pid in children_of(service.pid)]
         child = max([child, *children])
-        together = max(together, _rss_mb(service.pid) + sum(children))
+        together = max(together, rss_mb(service.pid) + sum(children))
         if time.monotonic() - looked > 1:
             if all(_chunk(data, day).state in ("committed", "degraded") for day in days):
                 break
             looked = time.monotonic()
         time.sleep(SAMPLE_S)
     return {"rss_peak_mb": round(together, 1), "rss_peak_child_mb": round(child, 1)}
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _rss_mb(pid: int) -> float:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0.0
-    kilobytes = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
-    return int(kilobytes[0]) / 1024 if kilobytes else 0.0
 
 
 def main() -> None:

@@ -15,20 +15,16 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
-from zoneinfo import ZoneInfo
 
 import zmq
 
-from benchmarks.close import DAY, DAY_START_NS, day_of_events
+from benchmarks.day import sealed_day
 from benchmarks.processes import Load, Moment, Publisher, Service
 from benchmarks.publisher import AHEAD, SEED, bench_key
 from consumer.clock import SystemClock
-from consumer.errors import JournalError
-from consumer.folding.requests import Requests
-from consumer.journal import Journal
-from consumer.wire.admission import Admission, Admitted
 from consumer.wire.envelope import Envelope
 from consumer.wire.keys import KeyRing, Scheme
 
@@ -56,7 +52,8 @@ id = "bench"
 scheme = "{scheme}"
 hex = "{key}"
 """
-UTC = ZoneInfo("UTC")
+#: A day that the service finds sealed and closes while events arrive.
+CLOSED_DAY = date(2017, 7, 4)
 CEILING_S = 6.0
 LATER_S = 15.0
 #: The ceiling's own queue: it is held up by nothing, and a longer one only costs memory.
@@ -92,26 +89,6 @@ def ceiling(scheme: Scheme, size: int) -> float:
     return count / max(last - began, 1e-9)
 
 
-def day_to_close(data: Path, count: int, size: int) -> None:
-    """Journal a day of `count` events, for the service to seal and fold."""
-
-    def give_up(error: JournalError) -> None:
-        raise SystemExit(str(error))
-
-    admission = Admission(UTC, event_clock=True)
-    journal = Journal(data / "journal", zone=UTC, clock=SystemClock(), on_fatal=give_up)
-    journal.start()
-    batch: list[Admitted] = []
-    for number, payload in enumerate(day_of_events(count, size), start=1):
-        event = admission.admit(payload, None, DAY_START_NS)
-        assert isinstance(event, Admitted)
-        batch.append(event)
-        if len(batch) == 512 or number == count:
-            journal.append(batch)
-            batch = []
-    journal.stop()
-
-
 def measure(
     load: Load,
     *,
@@ -140,7 +117,7 @@ def measure(
         data = folder / "data"
         data.mkdir(mode=0o700)
         if close_events:
-            day_to_close(data, close_events, load.size)
+            sealed_day(data, CLOSED_DAY, close_events, load.size)
         first = Publisher(load, ahead=ahead)
         later_load = Load(load.scheme, load.rate, LATER_S, load.size, first=10**11)
         later = Publisher(later_load, ahead=0)
@@ -157,8 +134,6 @@ def measure(
             began_ns = time.time_ns()
             used = service.cpu_seconds()
             first.go()
-            if close_events:
-                Requests(data).ask_close(DAY)
             while not first.done:
                 service.picture()
                 time.sleep(0.2)
@@ -212,7 +187,7 @@ def _closed(service: Service) -> dict[str, Any]:
     while True:
         picture = service.picture()
         for day in picture["days"]:
-            if day["day"] == DAY.isoformat() and day["state"] in ("committed", "degraded"):
+            if day["day"] == CLOSED_DAY.isoformat() and day["state"] in ("committed", "degraded"):
                 fold = picture["fold"]
                 return {
                     "state": day["state"],

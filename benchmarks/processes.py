@@ -130,9 +130,10 @@ class Service:
         return picture
 
     def _weigh(self) -> None:
-        sizes = {pid: _rss_mb(pid) for pid in (self._process.pid, *_children(self._process.pid))}
-        self.rss_peak_mb = max(self.rss_peak_mb, sizes[self._process.pid])
-        self.tree_peak_mb = max(self.tree_peak_mb, sum(sizes.values()))
+        own = rss_mb(self._process.pid)
+        children = sum(rss_mb(pid) for pid in children_of(self._process.pid))
+        self.rss_peak_mb = max(self.rss_peak_mb, own)
+        self.tree_peak_mb = max(self.tree_peak_mb, own + children)
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU time so far: of ZeroMQ's threads, of the busiest other thread, and of the rest."""
@@ -181,21 +182,20 @@ class Service:
         self._process.wait()
 
 
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started and not reaped; none if it is gone."""
     try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                found += [int(child), *_children(int(child))]
-    except (FileNotFoundError, ProcessLookupError):
-        return found
-    return found
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
 
 
-def _rss_mb(pid: int) -> float:
-    """Resident memory, mapped files included."""
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process, MiB, mapped files included; 0 if it is gone."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
         return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+    kilobytes = [line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(kilobytes[0]) / 1024 if kilobytes else 0.0

@@ -258,6 +258,11 @@ class FoldSettings(Section):
 
     memory_mb: int = Field(3072, ge=512, description="Memory limit of the child, MiB.")
     nice: int = Field(10, ge=0, le=19, description="Niceness of the child.")
+    idle: bool = Field(
+        False,
+        description="The child gets only the time that no other process wants (SCHED_IDLE). "
+        "On a machine whose cores are never idle a day then never closes.",
+    )
     threads: int = Field(2, ge=1, description="Threads of one encoder.")
     batch_events: int = Field(2048, ge=1, description="Events parsed at a time.")
     timeout_s: float = Field(7200.0, gt=0, description="The child is ended after this time.")

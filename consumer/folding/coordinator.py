@@ -243,6 +243,7 @@ class Coordinator:
             threads=self._fold.threads,
             batch_events=self._fold.batch_events,
             sensors=self._sensors,
+            idle=self._fold.idle,
         )
         self.facts.running = f"{day} revision {revision}: {', '.join(indices)}"
         try:

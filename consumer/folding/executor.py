@@ -39,6 +39,7 @@ class FoldJob:
     threads: int
     batch_events: int
     sensors: Sensors = PLAIN
+    idle: bool = False
 
     def to_json(self) -> str:
         """One line for the child's standard input."""

@@ -170,6 +170,8 @@ def _commit(job: FoldJob, span: ChunkSpan, name: str, catalogue: Catalogue, work
 def _restrain(job: FoldJob) -> None:
     """Low priority, a memory limit, and the end when the service ends."""
     os.nice(job.nice)
+    if job.idle:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     limit = job.memory_mb * MIB
     # RLIMIT_DATA counts what is written; mapped model files do not count against it.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

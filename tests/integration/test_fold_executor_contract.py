@@ -8,6 +8,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -158,3 +160,21 @@ def test_a_killed_child_is_reported_and_leaves_nothing_half_done(job: FoldJob) -
     again = ChildProcess(timeout_s=120).run(job, threading.Event())
     assert again.failure is None
     assert all(rows(job).values())
+
+
+def test_an_idle_child_gets_only_what_no_other_process_wants(job: FoldJob) -> None:
+    seen: set[int] = set()
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=ChildProcess(timeout_s=120).run, args=(replace(job, idle=True), stop)
+    )
+    thread.start()
+    while thread.is_alive():
+        for task in Path("/proc/self/task").iterdir():
+            with suppress(OSError):
+                for child in (task / "children").read_text().split():
+                    seen.add(os.sched_getscheduler(int(child)))
+        if os.SCHED_IDLE in seen:
+            stop.set()
+        thread.join(0.02)
+    assert os.SCHED_IDLE in seen

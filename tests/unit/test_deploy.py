@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from consumer.settings import load
+from consumer.settings import Settings, load
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 TOP = DEPLOY.parent
@@ -28,6 +28,14 @@ def unit() -> dict[str, list[str]]:
 
 def test_the_shipped_settings_are_valid() -> None:
     assert load(DEPLOY / "dayfold.toml").data.dir == Path("/var/lib/dayfold")
+
+
+def test_the_settings_of_a_small_box_load_and_ask_for_less_than_the_defaults() -> None:
+    small, usual = load(DEPLOY / "dayfold-small.toml"), Settings()
+    assert small.subscriber.handover_mb < usual.subscriber.handover_mb
+    assert small.journal.segment_mb < usual.journal.segment_mb
+    assert small.fold.memory_mb < usual.fold.memory_mb
+    assert small.fold.threads == 1
 
 
 def test_the_commented_examples_in_the_settings_are_valid(tmp_path: Path) -> None:
