@@ -1,8 +1,8 @@
-"""Rows in memory, searched exactly. The seam for an approximate layer.
+"""Rows in memory, searched exactly.
 
 `RowIndex` is all that a store asks of what it searches. `ExactRows` looks at every row, which is
-right up to about 100,000 rows (10 to 20 ms a query); an approximate one would be another
-`RowIndex` handed to the store, and neither files nor commits would change.
+right up to some ten thousand rows (10 ms a query at 100,000); beyond that `index.approximate` has
+another.
 """
 
 from abc import ABC, abstractmethod
@@ -94,7 +94,7 @@ class ExactRows(RowIndex):
         whose scores differ in the last bit from those of a batch.
         """
         if self.rows == 0 or (selection.only is not None and not len(selection.only)):
-            return [_nothing() for _ in queries]
+            return [nothing() for _ in queries]
         kept: list[Any] = []
         parameters = faiss.SearchParameters()
         parameters.sel = _selector(selection, kept)
@@ -114,9 +114,7 @@ class ExactRows(RowIndex):
                 )
                 row_scores, row_ids = more_scores[0], more_ids[0]
             valid = row_ids >= 0
-            row_scores, row_ids = row_scores[valid], row_ids[valid]
-            order = np.lexsort((row_ids, -row_scores))[:k]
-            found.append((row_scores[order], row_ids[order]))
+            found.append(best_of(row_scores[valid], row_ids[valid], k))
         return found
 
     def vectors(self, ids: RowIds) -> Vectors:
@@ -142,5 +140,12 @@ def _selector(selection: Selection, kept: list[Any]) -> Any:
     return chosen
 
 
-def _nothing() -> tuple[Scores, RowIds]:
+def best_of(scores: Scores, ids: RowIds, k: int) -> tuple[Scores, RowIds]:
+    """The `k` best scores with their identifiers, best first, ties by identifier."""
+    order = np.lexsort((ids, -scores))[:k]
+    return scores[order], ids[order]
+
+
+def nothing() -> tuple[Scores, RowIds]:
+    """The answer of a search that nothing qualifies for."""
     return np.empty(0, np.float32), np.empty(0, np.int64)

@@ -57,18 +57,25 @@ from index.vectors import check_vectors
 from index.verify_files import verify_files
 
 _STALE_READS = 5
+APPROXIMATE_FROM = 50_000
+"""Where a search of every row begins to take 5 ms and more on the machines this is for."""
 
 
 class FaissStore(VectorStore):
     """Made by `FaissStore.open`. Vectors are read at the first search, or by `load`."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, lock: int | None, rows: Callable[[int], RowIndex]
+        self,
+        folder: Path,
+        manifest: Manifest,
+        lock: int | None,
+        rows: Callable[[int], RowIndex],
+        approximate_from: int = APPROXIMATE_FROM,
     ) -> None:
         self._folder = folder
         self._manifest = manifest
         self._lock = lock
-        self._rows = LoadedRows(folder, rows)
+        self._rows = LoadedRows(folder, rows, approximate_from)
         self._seen_damaged: dict[date, tuple[int, int] | None] = {}
         # Two locks, because embedding may feed a commit for minutes while searches go on.
         self._writing = threading.RLock()
@@ -85,6 +92,7 @@ class FaissStore(VectorStore):
         writable: bool = False,
         rebuild: bool = False,
         rows: Callable[[int], RowIndex] = ExactRows,
+        approximate_from: int = APPROXIMATE_FROM,
     ) -> Self:
         """Open the index `name` below `root`.
 
@@ -97,6 +105,7 @@ class FaissStore(VectorStore):
             rebuild: when the index is of another model or dimension, begin an empty generation
                 with this one instead of refusing. Every day is then to be committed anew.
             rows: makes the index in memory for a dimension.
+            approximate_from: rows from which on `index.approximate` is used, if it was trained.
 
         Raises:
             StoreMissingError: reading, and there is none.
@@ -109,7 +118,7 @@ class FaissStore(VectorStore):
         if not writable:
             manifest = read_manifest(folder, name)
             _check_identity(manifest, dimension, model)
-            return cls(folder, manifest, None, rows)
+            return cls(folder, manifest, None, rows, approximate_from)
         if dimension is None or model is None:
             raise ModelMismatchError(f"index {name}: writing needs its dimension and its model.")
         lock = take_lock(folder)
@@ -119,7 +128,7 @@ class FaissStore(VectorStore):
         except BaseException:
             os.close(lock)
             raise
-        return cls(folder, manifest, lock, rows)
+        return cls(folder, manifest, lock, rows, approximate_from)
 
     @property
     def name(self) -> str:
@@ -236,9 +245,7 @@ class FaissStore(VectorStore):
     def day_rows(self) -> tuple[list[date], Vectors]:
         """See `VectorStore.day_rows`."""
         with self._reading:
-            loaded = self._loaded()
-            days = [day for day in self._manifest.shards if day not in loaded.damaged]
-            return days, loaded.vectors(loaded.day_row_ids())
+            return self._loaded().day_rows()
 
     def damaged(self) -> Mapping[date, StoreCorruptError]:
         """See `VectorStore.damaged`."""
@@ -277,6 +284,20 @@ class FaissStore(VectorStore):
             if self._lock is not None:
                 os.close(self._lock)
                 self._lock = None
+
+    def search_facts(self) -> dict[str, int | float | str]:
+        """How this index is searched: rows, `exact` or `approximate`, and the measured recall."""
+        with self._reading:
+            trained = self._loaded().trained
+            rows = self._manifest.rows
+            if trained is None:
+                return {"rows": rows, "search": "exact", "recall_at_10": 1.0}
+            return {
+                "rows": rows,
+                "search": "approximate",
+                "recall_at_10": trained.recall_at_10,
+                "measured_at_rows": trained.measured_rows,
+            }
 
     def _loaded(self) -> LoadedRows:
         if not self._rows.shows(self._manifest):

@@ -51,6 +51,11 @@ def shard_size(dimension: int, rows: int) -> int:
     return len(_prefix(dimension, 0)) + rows * dimension * 4 + _COUNT.size + rows * 8
 
 
+def vectors_offset(dimension: int) -> int:
+    """Where in a shard file its first vector begins."""
+    return len(_prefix(dimension, 0))
+
+
 def write_shard(
     file: DurableFile, blocks: Iterable[Vectors], *, day: date, revision: int, dimension: int
 ) -> int:

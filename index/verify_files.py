@@ -11,6 +11,7 @@ from typing import Any
 import faiss
 import numpy as np
 
+from index.code_files import damaged
 from index.errors import StoreCorruptError, StoreMissingError, VectorError
 from index.manifest import (
     Manifest,
@@ -78,6 +79,9 @@ def _verify_once(folder: Path, index: str, *, deep: bool) -> FilesCheck:
             rows += shard.rows
         except StoreCorruptError as error:
             faults.append(_fault("shard", folder, error))
+    for name, detail in damaged(folder, manifest.shards):
+        remedy = f"{REPAIR}, or the next fold: made again from the shards"
+        faults.append(Fault("approximate", str(folder / name), detail, remedy, index))
     return FilesCheck(faults, manifest, len(shards) + (2 if before is None else 3), rows)
 
 

@@ -1,0 +1,122 @@
+"""How cost grows: closing a day against its events, searching an index against its rows, as one PNG.
+
+Calls `benchmarks.close` and `benchmarks.search`, each size several times, so that the noise shows. Every run
+is a process of its own. What was measured is printed as JSON, and can be drawn again from it:
+
+    python -m benchmarks.growth --events 1000 3000 10000 --rows 10000 100000 --runs 3 --png growth.png
+    python -m benchmarks.growth --drawn-from measured.json --png growth.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+mpl.use("Agg")
+
+
+def run(benchmark: str, *arguments: str) -> dict[str, Any]:
+    """One run of a benchmark, in a process of its own."""
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return {**found, "load": round(os.getloadavg()[0], 1)}
+
+
+def measure(events: Sequence[int], rows: Sequence[int], runs: int) -> dict[str, Any]:
+    """Every size `runs` times, sizes in turn, so that a slow minute does not fall on one of them."""
+    close, search = [], []
+    for _ in range(runs):
+        close += [run("close", "--events", str(count)) for count in events]
+        search += [run("search", "--rows", str(count), "--queries", "100") for count in rows]
+    return {"machine": machine(), "runs": runs, "close": close, "search": search}
+
+
+def machine() -> str:
+    """What it ran on, for the caption."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text(encoding="utf-8").splitlines()
+        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
+    return f"{os.cpu_count()} cores ({model}), {platform.system()} {platform.machine()}"
+
+
+def draw(measured: dict[str, Any], png: Path) -> None:
+    """Three panels with logarithmic axes: a dot for each run, a line through the medians."""
+    figure = Figure(figsize=(11, 4), dpi=100, layout="constrained")
+    panels = figure.subplots(1, 3)
+    close, search = measured["close"], measured["search"]
+    _panel(panels[0], close, "events", {"seconds": "whole day"}, "events of the day", "seconds")
+    panels[0].set_title("closing a day")
+    _panel(panels[1], close, "events", {"rss_peak_mb": "child"}, "events of the day", "MB, peak")
+    panels[1].set_title("memory of closing")
+    percentiles = {"p50_ms": "half of the searches", "p99_ms": "99 of 100"}
+    _panel(panels[2], search, "rows", percentiles, "rows of the index", "milliseconds")
+    panels[2].set_title("one search by meaning")
+    loads = [point["load"] for point in close + search]
+    figure.supxlabel(
+        f"{measured['machine']}, shared: load {min(loads):g} to {max(loads):g}; "
+        f"{measured['runs']} runs of each size, one dot each, the line through their medians",
+        fontsize=8,
+    )
+    figure.savefig(png, metadata={"Software": None})
+
+
+def _panel(
+    axes: Axes,
+    points: Sequence[dict[str, Any]],
+    size: str,
+    values: dict[str, str],
+    across: str,
+    up: str,
+) -> None:
+    for name, label in values.items():
+        sizes = sorted({point[size] for point in points})
+        runs = [sorted(p[name] for p in points if p[size] == one) for one in sizes]
+        (line,) = axes.plot(sizes, [of[len(of) // 2] for of in runs], label=label)
+        axes.plot(
+            [point[size] for point in points],
+            [point[name] for point in points],
+            linestyle="none",
+            marker="o",
+            markersize=4,
+            alpha=0.6,
+            color=line.get_color(),
+        )
+    axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
+    axes.grid(visible=True, which="both", alpha=0.25)
+    if len(values) > 1:
+        axes.legend()
+
+
+def main() -> None:
+    """Command line: see the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, nargs="+", default=[1_000, 3_000, 10_000])
+    parser.add_argument("--rows", type=int, nargs="+", default=[5_000, 20_000, 50_000, 100_000])
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--png", type=Path, default=Path("docs/growth.png"))
+    parser.add_argument("--drawn-from", type=Path, help="draw what an earlier run printed")
+    asked = parser.parse_args()
+    if asked.drawn_from is not None:
+        measured = json.loads(asked.drawn_from.read_text(encoding="utf-8"))
+    else:
+        measured = measure(asked.events, asked.rows, asked.runs)
+    draw(measured, asked.png)
+    print(json.dumps(measured, indent=1))
+
+
+if __name__ == "__main__":
+    main()
