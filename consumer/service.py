@@ -32,6 +32,7 @@ from consumer.errors import (
 from consumer.folding.closing import CloseRule
 from consumer.folding.coordinator import Coordinator
 from consumer.folding.executor import ChildProcess, FoldExecutor
+from consumer.folding.installed import models_of
 from consumer.folding.requests import Requests
 from consumer.health import systemd
 from consumer.health.status import for_registry, read_losses, write_losses, write_status
@@ -138,6 +139,7 @@ class Service:
             profiles=settings.detector.all_profiles,
         )
         self._executor = executor or ChildProcess(timeout_s=settings.fold.timeout_s)
+        self._models = None if executor else models_of(settings.models.cache_dir)
         self._catalogue: Catalogue | None = None
         self._shown: Catalogue | None = None
         self._coordinator: Coordinator | None = None
@@ -214,6 +216,7 @@ class Service:
             sensors=self._settings.detector.all_profiles.sensors(),
             random=random.Random(),  # noqa: S311 - jitter, not a secret
             upkeep=upkeep,
+            models=self._models,
         )
         self._coordinator.catch_up()
         self._coordinator.start()

@@ -28,6 +28,7 @@ from embed.features import WIDTH
 from embed.fingerprint import Fingerprint
 from embed.onnx_session import OnnxSession, SessionOptions, model_facts
 from embed.pooling import normalise, two_voices
+from embed.recipes import RECIPES
 from embed.rows import JSON, Embedded, RowBlock, RowFacts, Vectors
 from embed.services import service_of
 from embed.spool import RowSpool
@@ -35,7 +36,7 @@ from embed.top_counts import TopCounts
 from models.store import ModelFiles
 from proto.network_security_pb2 import NetworkSecurityEvent
 
-RECIPE = 1
+RECIPE = RECIPES["attack"]
 # The encoder sees blocks of these sizes only; a last block is filled up with missing values.
 SIZES = (1024, 256, 64)
 PROTOTYPES = 256

@@ -27,12 +27,14 @@ from embed.fingerprint import Fingerprint, text_number
 from embed.groups import Groups
 from embed.onnx_session import model_facts
 from embed.pooling import two_voices
+from embed.recipes import RECIPES
 from embed.rows import JSON, Embedded, RowBlock, RowFacts, Vectors
 from embed.sentence_cache import SentenceCache
 from embed.sentences import SentenceEncoder, Tokens
 from models.store import ModelFiles
 
-RECIPE = 2
+RECIPE = RECIPES["semantic"]
+EVENT_IDS = 20
 TOP = 10
 BLOCK = 1024
 # Texts that are sent to the encoder together.

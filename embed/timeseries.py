@@ -24,11 +24,12 @@ from embed.coverage import covered, window_shares, windows
 from embed.embedder import Embedder
 from embed.onnx_session import OnnxSession, SessionOptions, model_facts
 from embed.pooling import level_code, normalise, rotate, weighted_sum
+from embed.recipes import RECIPES
 from embed.rows import JSON, Embedded, RowBlock, RowFacts, Vectors
 from embed.series import SERIES, DaySeries, DayTable
 from models.store import ModelFiles
 
-RECIPE = 1
+RECIPE = RECIPES["timeseries"]
 LEVEL_WEIGHT = 0.5
 # A score of 1 counts as a thousand, so that levels of scores span about as many doublings as counts.
 LEVEL_UNITS = {"mean_score": 1000.0, "max_score": 1000.0}

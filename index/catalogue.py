@@ -7,13 +7,14 @@ transaction.
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from index import edition_steps
 from index.catalogue_file import BUSY_TIMEOUT_S, CatalogueFile
 from index.chunk_table import (
     ChunkRecord,
@@ -25,6 +26,7 @@ from index.chunk_table import (
     write_state,
 )
 from index.chunks import (
+    INDEX_NAMES,
     Chunk,
     Counts,
     Due,
@@ -33,9 +35,18 @@ from index.chunks import (
     RowKey,
     StoredRow,
 )
+from index.edition_table import (
+    Edition,
+    delete_edition,
+    delete_kept,
+    in_the_making,
+    read_editions,
+    serving,
+    state_key,
+)
 from index.errors import CatalogueError
 from index.row_facts import RowFactsTable
-from index.store import RowIds
+from index.store import ModelLike, RowIds
 
 __all__ = ["Catalogue", "Chunk"]
 
@@ -111,7 +122,11 @@ class Catalogue:
                 )
             write_record(connection, ChunkRecord.of(day, revision, counts, unsealed=False))
             if revision > before:
-                for name, state in read_states(connection, day).items():
+                states = read_states(connection, day)
+                for edition in read_editions(connection):
+                    if edition.role == "next":
+                        states.setdefault(edition.name, IndexState())
+                for name, state in states.items():
                     write_state(connection, day, name, _pending(state))
 
     def mark_failed(
@@ -168,8 +183,11 @@ class Catalogue:
                     f"{day} is {sealed}, so revision {revision} of index {index} is not "
                     "committed; close the day again."
                 )
-            state = _state_of(connection, day, index)
+            key = state_key(read_editions(connection), index)
+            state = _state_of(connection, day, key)
             self._facts.settle(connection, index, day, revision, rows)
+            if key in INDEX_NAMES:
+                delete_kept(connection, day, key)
             committed = IndexState(
                 state="committed",
                 revision=revision,
@@ -178,13 +196,14 @@ class Catalogue:
                 model=model,
                 coverage=coverage,
             )
-            write_state(connection, day, index, committed)
+            write_state(connection, day, key, committed)
 
     def delete_day(self, day: date) -> None:
         """Forget a day: its chunk, the state of its indices, the facts of its rows."""
         with self._file.writing() as connection:
             connection.execute("DELETE FROM chunks WHERE day = ?", (day.isoformat(),))
-            self._facts.forget(connection, day)
+            names = {*INDEX_NAMES, *(edition.name for edition in read_editions(connection))}
+            self._facts.forget(connection, day, names)
 
     def erase_day(self, day: date) -> None:
         """Forget a day as `delete_day` does, and leave no trace of it in the file or beside it."""
@@ -200,31 +219,88 @@ class Catalogue:
         """
         self._file.copy_to(target)
 
+    def version(self) -> tuple[int, int]:
+        """Equal to an earlier one only if nothing was written to the catalogue since."""
+        return self._file.version()
+
     def chunk(self, day: date) -> Chunk | None:
         """One day, or None when the catalogue does not know it."""
         with self._file.reading() as connection:
-            return read_chunk(connection, day)
+            return read_chunk(connection, day, read_editions(connection))
 
     def chunks(self) -> list[Chunk]:
         """Every day, oldest first."""
         with self._file.reading() as connection:
-            found = (read_chunk(connection, day) for day in read_days(connection))
+            editions = read_editions(connection)
+            found = (read_chunk(connection, day, editions) for day in read_days(connection))
             return [chunk for chunk in found if chunk is not None]
 
     def due(self, now_ns: int) -> list[Due]:
-        """Indices behind their chunk that may be tried at `now_ns`, oldest day first."""
+        """Indices behind their chunk that may be tried at `now_ns`, oldest day first.
+
+        Days that a next edition lacks come after them. An index with a next edition waits for it:
+        the model of the one that is served is not there any more.
+        """
+
+        def behind(state: IndexState) -> bool:
+            retry_ns = state.next_retry_ns
+            due = retry_ns is not None and retry_ns <= now_ns
+            return state.state == "pending" or (state.state == "failed" and due)
+
+        sealed = [chunk for chunk in self.chunks() if chunk.revision > 0]
         return [
             Due(chunk.day, name, chunk.revision, state.attempts)
-            for chunk in self.chunks()
-            if chunk.revision > 0
+            for chunk in sealed
             for name, state in chunk.indices.items()
-            if state.state == "pending"
-            or (
-                state.state == "failed"
-                and state.next_retry_ns is not None
-                and state.next_retry_ns <= now_ns
-            )
+            if name not in chunk.upcoming and behind(state)
+        ] + [
+            Due(chunk.day, name, chunk.revision, state.attempts, state.edition)
+            for chunk in sealed
+            for name, state in chunk.upcoming.items()
+            if behind(state)
         ]
+
+    def editions(self) -> list[Edition]:
+        """Every edition that has a record; see `index.edition_table`."""
+        with self._file.reading() as connection:
+            return read_editions(connection)
+
+    def serving(self, index: str) -> str:
+        """Name of the edition of an index that is served: of its folder, and of its facts."""
+        return serving(self.editions(), index)
+
+    def upcoming(self, index: str) -> Edition | None:
+        """The next edition of an index, if one is being made."""
+        return in_the_making(self.editions(), index)
+
+    def begin_edition(self, index: str, model: ModelLike) -> None:
+        """Begin the next edition of an index; see `index.edition_steps.begin`."""
+        with self._file.writing() as connection:
+            edition_steps.begin(connection, index, model)
+
+    def switch_edition(self, index: str) -> bool:
+        """Serve the next edition if it is complete; see `index.edition_steps.switch`."""
+        with self._file.writing() as connection:
+            return edition_steps.switch(connection, index)
+
+    def give_up_edition(self, index: str) -> None:
+        """Forget the next edition of an index, as if it had not been begun."""
+        with self._file.writing() as connection:
+            upcoming = in_the_making(read_editions(connection), index)
+            if upcoming is not None:
+                delete_edition(connection, upcoming.name)
+
+    def forget_facts(self, edition: str, but: Collection[date]) -> None:
+        """Delete what is stored of the rows of an edition, day by day, except of these days."""
+        for name, day, _ in self._facts.counts():
+            if name == edition and day not in but:
+                with self._file.writing() as connection:
+                    self._facts.forget(connection, day, [edition])
+
+    def state(self, day: date, edition: str) -> IndexState | None:
+        """How an edition, or the one of an index that is served, stands to a day."""
+        with self._file.reading() as connection:
+            return read_states(connection, day).get(state_key(read_editions(connection), edition))
 
     def rows(self, index: str, keys: Sequence[RowKey]) -> list[StoredRow]:
         """Facts of rows, in the order of `keys`.
@@ -240,14 +316,15 @@ class Catalogue:
         state = chunk.indices[index] if chunk else IndexState()
         if state.revision is None:
             return []
-        return self._facts.all_of(index, day, state.revision)
+        return self._facts.all_of(state.edition, day, state.revision)
 
-    def held_revisions(self, index: str) -> dict[date, int]:
-        """The revision that an index holds of each day, oldest day first."""
+    def held_revisions(self, edition: str) -> dict[date, int]:
+        """The revision that an edition which is served or kept holds of each day, oldest first."""
         return {
-            chunk.day: revision
+            chunk.day: state.revision
             for chunk in self.chunks()
-            if (revision := chunk.indices[index].revision) is not None
+            for state in chunk.indices.values()
+            if state.edition == edition and state.revision is not None
         }
 
     def labels(self, index: str, day: date, revision: int, kind: str) -> list[tuple[int, str, int]]:
@@ -302,7 +379,10 @@ class Catalogue:
 
     def _is_held(self, row: StoredRow) -> bool:
         chunk = self.chunk(row.day)
-        return chunk is not None and chunk.indices[row.index].revision == row.revision
+        return chunk is not None and any(
+            (state.edition, state.revision) == (row.index, row.revision)
+            for state in chunk.indices.values()
+        )
 
 
 def _pending(state: IndexState) -> IndexState:

@@ -72,6 +72,12 @@ class CatalogueFile:
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
+    def version(self) -> tuple[int, int]:
+        """Differs from an earlier one if anybody, this object included, wrote meanwhile."""
+        with self._lock, self._in_our_words():
+            others = int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+            return others, self._connection.total_changes
+
     def check(self) -> list[str]:
         """What SQLite's own integrity check finds wrong; empty when nothing is."""
         try:

@@ -4,12 +4,13 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from types import MappingProxyType
 from typing import Any
 
 from index.chunks import INDEX_NAMES, Chunk, Counts, IndexState
+from index.edition_table import Edition, read_kept, serving
 from index.errors import CatalogueCorruptError
 
 _WRITE_CHUNK = """
@@ -152,8 +153,11 @@ def read_states(connection: sqlite3.Connection, day: date) -> dict[str, IndexSta
     return states
 
 
-def read_chunk(connection: sqlite3.Connection, day: date) -> Chunk | None:
+def read_chunk(connection: sqlite3.Connection, day: date, editions: list[Edition]) -> Chunk | None:
     """A day and its indices, or None.
+
+    Args:
+        editions: every edition that has a record, as `read_editions` gives them.
 
     Raises:
         CatalogueCorruptError: a record fails its checksum or is missing.
@@ -162,9 +166,19 @@ def read_chunk(connection: sqlite3.Connection, day: date) -> Chunk | None:
     if record is None:
         return None
     states = read_states(connection, day)
-    if set(states) != set(INDEX_NAMES):
+    if not set(states).issuperset(INDEX_NAMES):
         raise CatalogueCorruptError(f"the catalogue lacks an index of {day}; run `dayfold repair`.")
-    indices: Mapping[str, IndexState] = {name: states[name] for name in INDEX_NAMES}
+    some_kept = any(edition.role == "kept" for edition in editions)
+    kept = read_kept(connection, day) if some_kept else {}
+    indices: Mapping[str, IndexState] = {
+        name: replace(states[name], edition=kept.get(name) or serving(editions, name))
+        for name in INDEX_NAMES
+    }
+    upcoming = {
+        edition.index: replace(states[edition.name], edition=edition.name)
+        for edition in editions
+        if edition.role == "next" and edition.name in states
+    }
     return Chunk(
         day=day,
         revision=record.revision,
@@ -176,6 +190,7 @@ def read_chunk(connection: sqlite3.Connection, day: date) -> Chunk | None:
         last_ns=record.last_ns,
         size=record.size,
         indices=MappingProxyType(dict(indices)),
+        upcoming=MappingProxyType(upcoming),
     )
 
 

@@ -62,6 +62,7 @@ class IndexState:
         error: what the last attempt failed with.
         model: SHA-256 of the model that made the rows.
         coverage: proof of that revision.
+        edition: the edition of the index that has the rows (see `index.edition_table`).
     """
 
     state: IndexStateName = "pending"
@@ -72,6 +73,7 @@ class IndexState:
     error: str | None = None
     model: str | None = None
     coverage: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    edition: str = ""
 
     def to_json(self) -> dict[str, Json]:
         """One entry of `indices` in a DAY."""
@@ -82,6 +84,7 @@ class IndexState:
             "attempts": self.attempts,
             "next_retry": rfc3339(self.next_retry_ns),
             "error": self.error,
+            "model": self.model,
         }
 
 
@@ -98,6 +101,7 @@ class Chunk:
         last_ns: time of the latest event.
         size: bytes in the journal.
         indices: how each index stands, by name.
+        upcoming: how the next edition of an index stands, by index, while one is being made.
     """
 
     day: date
@@ -110,6 +114,7 @@ class Chunk:
     last_ns: int | None
     size: int
     indices: Mapping[str, IndexState]
+    upcoming: Mapping[str, IndexState] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def state(self) -> ChunkState:
@@ -137,19 +142,36 @@ class Chunk:
             "first_event": rfc3339(self.first_ns),
             "last_event": rfc3339(self.last_ns),
             "bytes": self.size,
-            "indices": {name: state.to_json() for name, state in self.indices.items()},
+            "indices": {
+                name: {
+                    **state.to_json(),
+                    # Embedded anew by another model; the rows above are served meanwhile.
+                    "next": self.upcoming[name].to_json() if name in self.upcoming else None,
+                }
+                for name, state in self.indices.items()
+            },
             "coverage": {name: dict(state.coverage) for name, state in self.indices.items()},
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An index that is behind a sealed chunk and may be tried now."""
+    """An index that is behind a sealed chunk and may be tried now.
+
+    Attributes:
+        edition: the next edition of the index that lacks the day; None for the one served.
+    """
 
     day: date
     index: str
     revision: int
     attempts: int
+    edition: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The name under which the catalogue keeps its state."""
+        return self.edition or self.index
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,10 +67,11 @@ def commit_chunk(
             f"{day} is {sealed}, so revision {revision} cannot be committed to index "
             f"{store.name}; close the day again."
         )
-    state = chunk.indices[store.name]
+    state = catalogue.state(day, store.name)
     held = store.shards().get(day)
     if (
         held is not None
+        and state is not None
         and (state.state, state.revision, state.rows) == ("committed", revision, held.rows)
         and (held.revision, state.model) == (revision, model.sha256)
     ):

@@ -4,6 +4,7 @@ import os
 from datetime import date
 from pathlib import Path
 
+from index.code_files import FOLDER
 from index.errors import StoreMissingError
 from index.manifest import manifest_name, read_manifest, write_manifest
 from index.store_folder import remove_leftovers, take_lock
@@ -38,6 +39,8 @@ def forget_day(root: Path, name: str, day: date) -> int:
             if path.name != manifest_name(manifest.generation):
                 path.unlink(missing_ok=True)
         remove_leftovers(folder, manifest)
+        for path in (folder / FOLDER).glob(f"{day.isoformat()}-*"):
+            path.unlink(missing_ok=True)
         return rows
     finally:
         os.close(lock)

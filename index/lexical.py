@@ -14,7 +14,7 @@ logarithm keeps a term of more than half of the texts from counting against them
 import math
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from array import array
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -85,7 +85,11 @@ EMPTY_WORDS = frozenset(
 Scores = NDArray[np.float64]
 Places = NDArray[np.int64]
 
+# Phrases are remembered up to this number; beyond it new ones are taken apart each time.
+MOST_PHRASES = 200_000
+
 _WORD = re.compile(r"[^\W_]+")
+_PHRASE = re.compile(r"[,.;:]\s")
 _VOWEL = re.compile("[aeiouy]")
 
 
@@ -124,6 +128,9 @@ def terms(text: str) -> list[str]:
 class Bm25:
     """An inverted index over texts. Its memory grows with their distinct terms, each text once.
 
+    Texts that are put together from phrases, as descriptions are, are indexed by a look-up for each
+    phrase between commas and stops; only a phrase that was not met before is taken apart.
+
     Args:
         texts: n texts; they are named by their place.
         k1: how soon repeats of a term stop counting.
@@ -132,25 +139,22 @@ class Bm25:
 
     def __init__(self, texts: Sequence[str], *, k1: float = K1, b: float = B) -> None:
         self._count = len(texts)
-        lengths = np.zeros(self._count)
-        # Pairs of place and count, by term.
-        found: defaultdict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for place, text in enumerate(texts):
-            words = terms(text)
-            lengths[place] = len(words)
-            for word, count in Counter(words).items():
-                places, counts = found[word]
-                places.append(place)
-                counts.append(count)
+        self._most = k1 + 1.0
+        self._number: dict[str, int] = {}
+        flat, lengths = _term_numbers(texts, self._number)
         mean = lengths.mean() if lengths.any() else 1.0
         held_back = k1 * (1.0 - b + b * lengths / mean)
-        self._most = k1 + 1.0
-        self._postings: dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]] = {}
-        for word, (places, counts) in found.items():
-            where = np.array(places, dtype=np.int32)
-            often = np.array(counts, dtype=np.float64)
-            weight = self._idf(len(places)) * often * self._most / (often + held_back[where])
-            self._postings[word] = (where, weight.astype(np.float32))
+        # Sorted by term, then text, a pair once with how often it was there.
+        pairs = flat * max(1, self._count) + np.repeat(np.arange(self._count), lengths)
+        pairs, often = np.unique(pairs, return_counts=True)
+        term, where = np.divmod(pairs, max(1, self._count))
+        starts = np.searchsorted(term, np.arange(len(self._number) + 1))
+        self._holders: Places = np.diff(starts)
+        idf = np.log1p((self._count - self._holders + 0.5) / (self._holders + 0.5))
+        weight = idf[term] * often * self._most / (often + held_back[where])
+        self._where = where.astype(np.int32)
+        self._weight = weight.astype(np.float32)
+        self._starts: Places = starts
 
     def __len__(self) -> int:
         return self._count
@@ -158,10 +162,10 @@ class Bm25:
     def scores(self, query: str) -> Scores:
         """The score of every text, float64 (n,); 0 for one that shares no term with the query."""
         found = np.zeros(self._count)
-        for word in dict.fromkeys(terms(query)):
-            if word in self._postings:
-                where, weight = self._postings[word]
-                found[where] += weight
+        for number in self._asked(query):
+            if number is not None:
+                part = slice(self._starts[number], self._starts[number + 1])
+                found[self._where[part]] += self._weight[part]
         return found
 
     def ceiling(self, query: str) -> float:
@@ -169,22 +173,23 @@ class Bm25:
 
         A term that is in no text counts like the rarest; 0.0 for a query without terms.
         """
-        return sum(
-            self._most * self._idf(len(self._postings[word][0]) if word in self._postings else 0)
-            for word in dict.fromkeys(terms(query))
-        )
+        holders = (0 if n is None else int(self._holders[n]) for n in self._asked(query))
+        return sum(self._most * self._idf(count) for count in holders)
 
-    def best(self, query: str, k: int, *, among: NDArray[np.bool_] | None = None) -> Places:
+    def _asked(self, query: str) -> list[int | None]:
+        """The numbers of the distinct terms of a query; None for one that no text holds."""
+        return [self._number.get(word) for word in dict.fromkeys(terms(query))]
+
+    def best(self, found: Scores, k: int, *, among: NDArray[np.bool_] | None = None) -> Places:
         """The places of the `k` best texts, best first, equals in order; without those that score 0.
 
         Args:
-            query: any text.
+            found: the scores of a query.
             k: at least 1.
             among: bool (n,), which texts to consider; all if not given.
         """
-        found = self.scores(query)
         if among is not None:
-            found[~among] = 0.0
+            found = np.where(among, found, 0.0)
         places = np.flatnonzero(found)
         if len(places) > k:
             # Equals of the last place are kept until the order decides among them.
@@ -195,3 +200,26 @@ class Bm25:
 
     def _idf(self, holders: int) -> float:
         return math.log1p((self._count - holders + 0.5) / (holders + 0.5))
+
+
+def _term_numbers(texts: Sequence[str], number: dict[str, int]) -> tuple[Places, Places]:
+    """The terms of all texts in order, as numbers, and how many each text has.
+
+    Args:
+        number: gets the number of each term.
+    """
+    known: dict[str, array[int]] = {}
+    flat = array("q")
+    lengths = np.zeros(len(texts), dtype=np.int64)
+    for place, text in enumerate(texts):
+        before = len(flat)
+        for phrase in _PHRASE.split(text):
+            found = known.get(phrase)
+            if found is None:
+                words = terms(phrase)
+                found = array("q", [number.setdefault(word, len(number)) for word in words])
+                if len(known) < MOST_PHRASES:
+                    known[phrase] = found
+            flat.extend(found)
+        lengths[place] = len(flat) - before
+    return np.frombuffer(flat, np.int64) if flat else np.empty(0, np.int64), lengths

@@ -21,6 +21,9 @@ class Migration:
     statements: tuple[str, ...]
 
 
+EDITIONS_SINCE = 2
+"""A catalogue that an older program left, opened for reading only, lacks what came since."""
+
 MIGRATIONS = (
     Migration(
         1,
@@ -74,6 +77,31 @@ MIGRATIONS = (
             """,
             # The label of an event row is its event_id: stored once, found by this.
             "CREATE INDEX row_facts_event ON row_facts (label) WHERE kind = 'event'",
+        ),
+    ),
+    Migration(
+        EDITIONS_SINCE,
+        "editions of an index, one for each model",
+        (
+            """
+            CREATE TABLE editions (
+                edition TEXT PRIMARY KEY NOT NULL,
+                index_name TEXT NOT NULL,
+                role TEXT NOT NULL CHECK (role IN ('serving', 'next', 'kept')),
+                model_name TEXT,
+                model_sha256 TEXT,
+                crc INTEGER NOT NULL
+            ) STRICT, WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE kept_days (
+                day TEXT NOT NULL REFERENCES chunks (day) ON DELETE CASCADE,
+                index_name TEXT NOT NULL,
+                edition TEXT NOT NULL,
+                crc INTEGER NOT NULL,
+                PRIMARY KEY (day, index_name)
+            ) STRICT, WITHOUT ROWID
+            """,
         ),
     ),
 )

@@ -5,6 +5,7 @@ pending, so that they are embedded again from the journal.
 """
 
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from types import MappingProxyType
 
 from index.catalogue import Catalogue
 from index.chunks import Chunk, IndexState
+from index.code_files import FOLDER
 from index.durable_file import sync_folder
 from index.errors import CatalogueCorruptError, StoreCorruptError, StoreMissingError
 from index.manifest import (
@@ -49,62 +51,42 @@ class Salvaged:
 def repair_index(
     root: Path, name: str, catalogue: Catalogue, *, dimension: int, model: ModelLike
 ) -> list[date]:
-    """Repair the index `name` below `root`. Gives the days to embed again, oldest first.
+    """Repair the served edition of the index `name`. Gives the days to embed again, oldest first.
 
     The index must not be open for writing, and the catalogue must know the days of the journal:
     shards of days unknown to it are removed. Nothing is changed where nothing is wrong.
+
+    Args:
+        dimension: of its rows.
+        model: what made them.
 
     Raises:
         StoreLockedError: the index is open for writing.
         StoreWriteError: a write failed; call it again.
         CatalogueError: the catalogue cannot be read or written; see `set_aside`.
     """
+    edition = catalogue.serving(name)
     chunks = {chunk.day: chunk for chunk in catalogue.chunks()}
     known = {
         (day, revision)
         for day, chunk in chunks.items()
+        if chunk.indices[name].edition == edition
         for revision in (chunk.revision, chunk.indices[name].revision)
         if revision is not None
     }
-    held = _salvage(root / name, name, dimension, model, known)[1].shards
+    held = _salvage(root / edition, edition, dimension, model, known)[1].shards
     counts = catalogue.count_facts()
-    for stray in {day for index, day, _ in counts if index == name and day not in chunks}:
+    for stray in {day for index, day, _ in counts if index == edition and day not in chunks}:
         catalogue.delete_day(stray)
     behind = []
     for day, chunk in chunks.items():
         state = chunk.indices[name]
-        if state.revision is not None and not _sound(
-            catalogue, chunk, name, state, held.get(day), counts, model
-        ):
+        if state.revision is None or state.edition != edition:
+            continue
+        if not _sound(catalogue, chunk, name, state, held.get(day), counts, model):
             catalogue.mark_pending(day, name, lost=True)
             behind.append(day)
     return behind
-
-
-def rebuild_index(
-    root: Path, name: str, catalogue: Catalogue, *, dimension: int, model: ModelLike
-) -> list[date]:
-    """Begin the index `name` below `root` anew, with another model. Gives the days to embed again.
-
-    Nothing that it held is served any more.
-
-    Raises:
-        StoreLockedError: the index is open for writing.
-        StoreWriteError: a write failed; call it again.
-        CatalogueError: the catalogue cannot be read or written.
-    """
-    folder = root / name
-    lock = take_lock(folder)
-    try:
-        wanted = ModelIdentity(model.name, model.sha256)
-        manifest = Manifest(name, _next_generation(folder, name), dimension, wanted)
-        _put_alone(folder, manifest)
-    finally:
-        os.close(lock)
-    held = [chunk.day for chunk in catalogue.chunks() if chunk.indices[name].revision is not None]
-    for day in held:
-        catalogue.mark_pending(day, name, lost=True)
-    return held
 
 
 def salvage(root: Path, name: str, *, dimension: int, model: ModelLike) -> Salvaged:
@@ -149,7 +131,7 @@ def _sound(
     if shard.revision != state.revision:
         # The index went ahead of the catalogue; the pending commit settles it.
         return state.state != "committed" and shard.revision == chunk.revision
-    stored = counts.get((name, chunk.day, shard.revision), 0)
+    stored = counts.get((state.edition, chunk.day, shard.revision), 0)
     if not shard.rows == state.rows == stored:
         return False
     try:
@@ -169,6 +151,10 @@ def _salvage(
     lock = take_lock(folder)
     try:
         check = verify_files(folder, name, deep=False)
+        if any(fault.what == "approximate" for fault in check.faults):
+            # The next fold makes it again; until then the index is searched exactly.
+            shutil.rmtree(folder / FOLDER, ignore_errors=True)
+            check = verify_files(folder, name, deep=False)
         best = check.manifest or _newest_readable(folder, name)
         wanted = ModelIdentity(model.name, model.sha256)
         shards = best.shards if best and _same_kind(best, dimension, wanted) else {}

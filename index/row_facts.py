@@ -9,7 +9,7 @@ import json
 import math
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from index.catalogue_file import CatalogueFile
 from index.chunk_table import as_day
-from index.chunks import INDEX_NAMES, FactsLike, RowKey, StoredRow
+from index.chunks import FactsLike, RowKey, StoredRow
 from index.errors import CatalogueCorruptError, CatalogueError, RowsReplacedError
 from index.store import RowIds, row_id
 from index.terms import TermMatch
@@ -83,9 +83,9 @@ class RowFactsTable:
                 f"{rows} rows; embed the day again."
             )
 
-    def forget(self, connection: sqlite3.Connection, day: date) -> None:
-        """Within the caller's transaction: delete every fact of a day."""
-        for index in INDEX_NAMES:
+    def forget(self, connection: sqlite3.Connection, day: date, indices: Collection[str]) -> None:
+        """Within the caller's transaction: delete every fact of a day in these indices."""
+        for index in indices:
             connection.execute(
                 "DELETE FROM row_facts WHERE index_name = ? AND day = ?", (index, day.isoformat())
             )

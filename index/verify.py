@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from index.catalogue import Catalogue
-from index.chunks import Chunk
+from index.chunks import Chunk, IndexState
 from index.errors import CatalogueError
 from index.manifest import Manifest
 from index.store import Fault
@@ -50,22 +50,48 @@ def verify_catalogue(catalogue: Catalogue, *, deep: bool) -> Verified:
 def verify_index(root: Path, name: str, catalogue: Catalogue, *, deep: bool) -> Verified:
     """Check the files of the index `name` below `root`, and that the catalogue agrees.
 
-    An index that is behind is no fault: the catalogue says so and it is tried again. A catalogue
-    that cannot be read is reported by `verify_catalogue`, not once per index.
+    That is its edition in service, and those that are kept or being made. An index that is behind
+    is no fault: the catalogue says so and it is tried again. A catalogue that cannot be read is
+    reported by `verify_catalogue`, not once per index.
     """
-    check = verify_files(root / name, name, deep=deep)
+    try:
+        beside = [
+            edition.name
+            for edition in catalogue.editions()
+            if edition.index == name and edition.role != "serving"
+        ]
+        served = catalogue.serving(name)
+    except CatalogueError:
+        beside, served = [], name
+    parts = [_verify_edition(root, name, served, catalogue, deep=deep)]
+    parts += [
+        _verify_edition(root, name, edition, catalogue, deep=deep)
+        for edition in beside
+        # The next edition has no folder before its first day.
+        if edition != served and (root / edition).exists()
+    ]
+    return Verified(
+        {what: sum(part.checked[what] for part in parts) for what in ("files", "rows")},
+        [fault for part in parts for fault in part.faults],
+    )
+
+
+def _verify_edition(
+    root: Path, name: str, edition: str, catalogue: Catalogue, *, deep: bool
+) -> Verified:
+    check = verify_files(root / edition, edition, deep=deep)
     faults = list(check.faults)
     if check.manifest is not None:
-        crossed = _compare(check.manifest, catalogue)
+        crossed = _compare(name, check.manifest, catalogue)
         if crossed:
             # A commit between the two readings looks like a disagreement; a real one stays.
-            again = verify_files(root / name, name, deep=False)
-            second = _compare(again.manifest, catalogue) if again.manifest else crossed
+            again = verify_files(root / edition, edition, deep=False)
+            second = _compare(name, again.manifest, catalogue) if again.manifest else crossed
             faults += [fault for fault in second if fault in crossed]
     return Verified({"files": check.files, "rows": check.rows}, faults)
 
 
-def _compare(manifest: Manifest, catalogue: Catalogue) -> list[Fault]:
+def _compare(name: str, manifest: Manifest, catalogue: Catalogue) -> list[Fault]:
     try:
         chunks = {chunk.day: chunk for chunk in catalogue.chunks()}
         counts = catalogue.count_facts()
@@ -84,7 +110,9 @@ def _compare(manifest: Manifest, catalogue: Catalogue) -> list[Fault]:
         if day not in chunks
     ]
     for chunk in chunks.values():
-        faults += _compare_day(manifest, chunk, counts)
+        for state in (chunk.indices[name], chunk.upcoming.get(name)):
+            if state is not None and state.edition == manifest.index:
+                faults += _compare_day(manifest, chunk, state, counts)
     faults += [
         Fault(
             "unknown facts",
@@ -101,10 +129,13 @@ def _compare(manifest: Manifest, catalogue: Catalogue) -> list[Fault]:
 
 
 def _compare_day(
-    manifest: Manifest, chunk: Chunk, counts: Mapping[tuple[str, date, int], int]
+    manifest: Manifest,
+    chunk: Chunk,
+    state: IndexState,
+    counts: Mapping[tuple[str, date, int], int],
 ) -> list[Fault]:
     name, day = manifest.index, chunk.day
-    state, shard = chunk.indices[name], manifest.shards.get(day)
+    shard = manifest.shards.get(day)
 
     def fault(what: str, detail: str) -> list[Fault]:
         return [Fault(what, f"index {name}, {day}", detail, REPAIR, name, day)]

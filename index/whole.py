@@ -22,13 +22,13 @@ def why_not_whole(root: Path, catalogue: Catalogue, day: date) -> str | None:
     if chunk is None or chunk.state != "committed":
         return f"it is {'not in the catalogue' if chunk is None else chunk.state}"
     for name, state in chunk.indices.items():
-        folder = root / name
+        folder = root / state.edition
         try:
-            manifest = read_manifest(folder, name)
+            manifest = read_manifest(folder, state.edition)
             shard = manifest.shards.get(day)
             if shard is None or (shard.revision, shard.rows) != (state.revision, state.rows):
                 return f"index {name} does not hold what the catalogue says"
-            for _ in read_shard(folder, shard, index=name, dimension=manifest.dimension):
+            for _ in read_shard(folder, shard, index=state.edition, dimension=manifest.dimension):
                 pass
             if len(catalogue.facts_of(name, day)) != shard.rows:
                 return f"facts of its rows in index {name} are missing"

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -101,6 +101,32 @@ def locate(model: str | ModelEntry, cache_dir: Path | None = None) -> ModelFiles
         _check(entry, path, digest)
     graph, *extra = files
     return ModelFiles(entry, graph, {path.name: path for path in extra})
+
+
+def earlier(model: str, digest: str, cache_dir: Path | None = None) -> ModelFiles | None:
+    """An earlier version of a model that is still in the cache, to ask what it has embedded.
+
+    Args:
+        model: its name, or the name of its index.
+        digest: `ModelEntry.digest` of that version, which its files are held against.
+
+    Returns:
+        Its files, with the entry of today but for the digest; None if they are not there, or not
+        all of them as they were.
+    """
+    entry = find_entry(model, installed_models(cache_dir))
+    folder = (cache_dir or default_cache_dir()) / f"{entry.name}-{digest[:12]}"
+    try:
+        files = {path.name: path for path in folder.iterdir() if path.is_file()}
+        sums = {name: sha256_file(path) for name, path in files.items()}
+    except OSError:
+        return None
+    graph = next((name for name in files if name.endswith(".onnx")), None)
+    found = hashlib.sha256("\n".join(sorted(f"{n}:{s}" for n, s in sums.items())).encode())
+    if graph is None or found.hexdigest() != digest:
+        return None
+    extra = {name: path for name, path in files.items() if name != graph}
+    return ModelFiles(replace(entry, file=graph, sha256=sums[graph]), files[graph], extra)
 
 
 def find(name: str, cache_dir: Path | None = None) -> Path:

@@ -27,7 +27,7 @@ from embed.rows import JSON, RowFacts
 from index.catalogue import Catalogue
 from index.chunks import Chunk
 from index.commit import commit_chunk
-from index.faiss_store import FaissStore
+from index.editions import open_edition
 from index.store import ModelIdentity
 from proto.network_security_pb2 import NetworkSecurityEvent
 
@@ -61,8 +61,8 @@ class EventRows(FoldExecutor):
         with Catalogue.open(job.data_dir / "catalogue.sqlite") as catalogue:
             for name in job.indices:
                 root = job.data_dir / "index"
-                with FaissStore.open(
-                    root, name, dimension=DIMENSION, model=self.model, writable=True
+                with open_edition(
+                    root, catalogue, name, dimension=DIMENSION, model=self.model
                 ) as store:
                     rows = commit_chunk(
                         store,

@@ -18,6 +18,7 @@ from consumer.errors import ForgetError, JournalError, UsageError
 from consumer.folding.closing import CloseRule
 from consumer.folding.coordinator import Coordinator
 from consumer.folding.executor import ChildProcess, FoldExecutor
+from consumer.folding.installed import Models, models_of
 from consumer.folding.requests import Requests
 from consumer.health.status import is_live, read_status
 from consumer.journal import DataLock, Journal
@@ -49,6 +50,8 @@ class OfflineDays:
         settings: name the data folder.
         prepare: called when the lock is held and nothing is open yet.
         executor: where folds run; a child process unless a test says otherwise.
+        models: what `executor` makes rows with; indices are brought to it. The installed ones for
+            the child process.
 
     Raises:
         JournalLockedError: a service, or another command, writes this folder.
@@ -60,6 +63,7 @@ class OfflineDays:
         *,
         prepare: Callable[[], None] | None = None,
         executor: FoldExecutor | None = None,
+        models: Models | None = None,
     ) -> None:
         data_dir = settings.data.dir
         if not data_dir.is_dir():
@@ -68,6 +72,7 @@ class OfflineDays:
         self._lock = DataLock(data_dir)
         self._prepare = prepare
         self._executor = executor or ChildProcess(timeout_s=settings.fold.timeout_s)
+        self._models = models if executor else models_of(settings.models.cache_dir)
         self._open = ExitStack()
         self._catalogue: Catalogue | None = None
         self._quarantine: Quarantine | None = None
@@ -126,6 +131,7 @@ class OfflineDays:
             models_cache=self._settings.models.cache_dir,
             sensors=self._settings.detector.all_profiles.sensors(),
             random=random.Random(),  # noqa: S311 - jitter, not a secret
+            models=self._models,
         )
 
     @property

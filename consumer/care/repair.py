@@ -22,21 +22,18 @@ from consumer.care.verify import RESTORE, has_header, quarantine_shelves, verify
 from consumer.clock import Clock
 from consumer.errors import ForgetError, JournalError
 from consumer.folding.coordinator import CANNOT_BE_MADE_AGAIN
-from consumer.folding.encoders import Installed, installed
 from consumer.folding.executor import FoldExecutor
+from consumer.folding.installed import Installed, Models, installed, models_of
 from consumer.journal.seal import sealed_revisions
 from consumer.journal.segment import DAMAGED_SUFFIX
 from consumer.quarantine.shelf import Shelf, ShelfFile
 from consumer.settings import INDEX_NAMES, Settings
-from index.errors import StoreCorruptError
+from index.editions import held_model, tidy
 from index.forget import forget_day
-from index.manifest import manifest_generations, read_generation
-from index.repair import rebuild_index, repair_index
+from index.repair import repair_index
 from index.store import ModelIdentity
 from index.verify import verify_index
-from models.manifest import find_entry
-from models.store import installed_models
-from models.store import state as model_state
+from index.verify_files import verify_files
 
 BEHIND = "dayfold reconcile, when the cause is gone"
 
@@ -70,7 +67,10 @@ def repair_data(
         journals = repair_journals(root, settings.day.zone, account)
         CatalogueRepair(settings.data.dir, clock, account).run(journals.emptied)
 
-    with OfflineDays(settings, prepare=prepare, executor=executor) as offline:
+    ready = models_of(settings.models.cache_dir).ready
+    with OfflineDays(
+        settings, prepare=prepare, executor=executor, models=Models(models, ready)
+    ) as offline:
         behind = _Repair(settings, offline, account, models).run(journals.changed)
     answer = verify_data(settings, deep=True)
     faults = [*answer["faults"], *behind]
@@ -104,7 +104,12 @@ class _Repair:
         for name in INDEX_NAMES:
             self._repair_index(name)
         self._forget()
+        before = {name: self._model(name) for name in INDEX_NAMES}
         self._offline.coordinator.fold_what_is_behind(at_once=True)
+        for name, model in before.items():
+            if model is not None and (now := self._model(name)) != model:
+                detail = f"embedded again with {now.name if now else 'nothing'}, where it can be"
+                self._account.mended("model of index", f"index {name}", detail)
         try:
             for day in self._offline.journal.days():
                 set_damaged_seals_aside(self._journal_root, day, self._account)
@@ -159,21 +164,12 @@ class _Repair:
             return
         wrong = verify_index(self._index_root, name, catalogue, deep=True).faults
         dimension, model = self._models(name)
-        held = self._held_model(name)
-        if held is not None and held[1] != model and not self._may_rebuild(name):
-            # `verify` goes on telling. What is damaged can be mended with the model that is there.
-            dimension, model = held
+        held = held_model(self._index_root, catalogue.serving(name))
         if held is not None and held[1] != model:
-            behind = rebuild_index(
-                self._index_root, name, catalogue, dimension=dimension, model=model
-            )
-            self._account.mended(
-                "model of index", f"index {name}", f"begun anew with {model.name}, for all its days"
-            )
-        else:
-            behind = repair_index(
-                self._index_root, name, catalogue, dimension=dimension, model=model
-            )
+            # What is damaged is mended with the model that is there; the next edition follows.
+            dimension, model = held
+        behind = repair_index(self._index_root, name, catalogue, dimension=dimension, model=model)
+        self._give_up_damaged_edition(name)
         for fault in wrong:
             self._account.mended(fault.what, fault.where, fault.detail)
         for day in behind:
@@ -181,15 +177,19 @@ class _Repair:
                 self._account.mended("rows", f"index {name}, {day}", "embedded again")
         self._give_up_retired(name)
 
-    def _may_rebuild(self, name: str) -> bool:
-        """Whether every day of an index can be embedded again, now."""
-        chunks = self._offline.catalogue.chunks()
-        cache_dir = self._settings.models.cache_dir
-        ready = model_state(find_entry(name, installed_models(cache_dir)), cache_dir) == "ready"
-        return ready and not any(
-            chunk.indices[name].revision is not None and self._offline.journal.is_retired(chunk.day)
-            for chunk in chunks
-        )
+    def _model(self, name: str) -> ModelIdentity | None:
+        held = held_model(self._index_root, self._offline.catalogue.serving(name))
+        return held[1] if held else None
+
+    def _give_up_damaged_edition(self, name: str) -> None:
+        """An edition in the making that is not sound is begun anew: it is served to nobody yet."""
+        catalogue = self._offline.catalogue
+        upcoming = catalogue.upcoming(name)
+        if upcoming is None or not (self._index_root / upcoming.name).exists():
+            return
+        if verify_files(self._index_root / upcoming.name, upcoming.name, deep=True).faults:
+            catalogue.give_up_edition(name)
+            tidy(self._index_root, catalogue, name)
 
     def _give_up_retired(self, name: str) -> None:
         """Rows of a day whose journal was let go cannot be made again: say so, and serve none."""
@@ -200,22 +200,11 @@ class _Repair:
             whole = state.state == "committed" and state.revision == chunk.revision
             if whole or given_up or not self._offline.journal.is_retired(chunk.day):
                 continue
-            forget_day(self._index_root, name, chunk.day)
+            forget_day(self._index_root, state.edition, chunk.day)
             catalogue.mark_pending(chunk.day, name, lost=True)
             error = CANNOT_BE_MADE_AGAIN
             catalogue.mark_failed(chunk.day, name, error=error, attempts=1, next_retry_ns=None)
             self._account.lost("rows", f"index {name}, {chunk.day}", error, day=str(chunk.day))
-
-    def _held_model(self, name: str) -> tuple[int, ModelIdentity] | None:
-        """Dimension and model of what an index holds; None if none of its files tells."""
-        folder = self._index_root / name
-        for generation in reversed(manifest_generations(folder) if folder.is_dir() else []):
-            try:
-                manifest = read_generation(folder, name, generation)
-            except StoreCorruptError:
-                continue
-            return manifest.dimension, manifest.model
-        return None
 
     def _forget(self) -> None:
         for tombstone in self._offline.forgetting.unfinished():

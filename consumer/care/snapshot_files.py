@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,7 +14,6 @@ from consumer.journal.folders import day_folders
 from consumer.journal.retired import is_retired
 from consumer.journal.seal import read_seal, sealed_revisions
 from consumer.journal.segment import IDS_SUFFIX, SEGMENT_SUFFIX
-from consumer.settings import INDEX_NAMES
 from index.catalogue import Catalogue
 from index.manifest import CURRENT
 
@@ -109,7 +109,7 @@ class Standing:
     Attributes:
         days: per day of the journal the names of its seals, and whether its events were let go.
         chunks: per day of the catalogue its revision, and state, revision and rows by index.
-        indices: per index the content of `CURRENT`.
+        indices: per edition of an index the content of `CURRENT`.
     """
 
     days: Mapping[date, tuple[tuple[int, ...], bool]]
@@ -149,8 +149,7 @@ def read_standing(data_dir: Path) -> Standing:
                 for chunk in catalogue.chunks()
             }
     indices = {}
-    for name in INDEX_NAMES:
-        current = data_dir / "index" / name / CURRENT
-        if current.exists():
-            indices[name] = current.read_bytes()
+    for current in sorted((data_dir / "index").glob(f"*/{CURRENT}")):
+        with suppress(FileNotFoundError):  # an old edition that goes in this moment
+            indices[current.parent.name] = current.read_bytes()
     return Standing(days, chunks, indices)

@@ -9,6 +9,7 @@ from typing import Any
 
 from consumer.care.offline import service_is_live
 from consumer.errors import ForgetError, JournalError
+from consumer.folding.installed import installed
 from consumer.journal import verify_day
 from consumer.journal.folders import day_folders
 from consumer.journal.retired import is_retired, read_retired
@@ -18,8 +19,8 @@ from consumer.retention.forget import Tombstone, read_tombstone, tombstones
 from consumer.settings import INDEX_NAMES, MIB, Settings
 from index.catalogue import Catalogue
 from index.chunks import Chunk
-from index.errors import StoreCorruptError, StoreError, StoreMissingError
-from index.manifest import read_manifest
+from index.editions import held_model, progress
+from index.errors import StoreError
 from index.store import Fault
 from index.verify import verify_catalogue, verify_index
 from models.store import installed_models
@@ -28,6 +29,7 @@ from models.store import state as model_state
 REPAIR = "dayfold repair"
 RESTORE = "restore a snapshot that has the day, or `dayfold forget` it"
 CATCHES_UP = "start the service: it catches up by itself"
+MOVES = "start the service, or `dayfold reconcile`: every day is embedded again"
 
 
 def verify_data(settings: Settings, *, deep: bool) -> dict[str, Any]:
@@ -45,7 +47,6 @@ def verify_data(settings: Settings, *, deep: bool) -> dict[str, Any]:
         checked["days"] += 1
         faults += _verify_day(data_dir / "journal", day, deep=deep, live=live)
     faults += _verify_indices(settings, checked, deep=deep)
-    faults += _verify_models_of_indices(data_dir / "index", settings.models.cache_dir)
     faults += _verify_tombstones(data_dir, live=live)
     if deep:
         faults += _verify_quarantine(settings, checked, live=live)
@@ -93,6 +94,9 @@ def _verify_indices(settings: Settings, checked: dict[str, int], *, deep: bool) 
                 if _has_something(catalogue, name)
             ]
             faults = _journals_against_catalogue(settings, catalogue)
+            faults += _verify_models_of_indices(
+                data_dir / "index", catalogue, settings.models.cache_dir
+            )
     except StoreError as error:
         return [Fault("catalogue", str(path), str(error), REPAIR)]
     for part in parts:
@@ -102,24 +106,39 @@ def _verify_indices(settings: Settings, checked: dict[str, int], *, deep: bool) 
     return faults
 
 
-def _verify_models_of_indices(root: Path, cache_dir: Path | None) -> list[Fault]:
-    """Rows of another model than this version's cannot be searched, nor joined by new ones."""
-    # Encoders take their time to import, and nothing else in this module needs them.
-    from consumer.folding.encoders import installed
-
+def _verify_models_of_indices(
+    root: Path, catalogue: Catalogue, cache_dir: Path | None
+) -> list[Fault]:
+    """Rows of another model than this version's cannot be searched by it, nor joined by new ones."""
     faults = []
     for name in INDEX_NAMES:
-        try:
-            held = read_manifest(root / name, name).model
-        except (StoreMissingError, StoreCorruptError):
-            continue
+        held = held_model(root, catalogue.serving(name))
         current = installed(name, cache_dir)[1]
-        if held != current:
-            detail = f"its rows were made by {held.name}, this version has {current.name}"
-            detail += f" ({held.sha256[:12]}, {current.sha256[:12]})"
-            remedy = f"{REPAIR}: embeds every day again"
-            faults.append(Fault("model of index", f"index {name}", detail, remedy, name))
+        if held is None or held[1] == current:
+            continue
+        detail = f"its rows were made by {held[1].name}, this version has {current.name}"
+        detail += f" ({held[1].sha256[:12]}, {current.sha256[:12]})"
+        made = progress(catalogue, name)
+        if made is not None:
+            detail += f"; {made.done} of {made.days} days are embedded again"
+        faults.append(Fault("model of index", f"index {name}", detail, MOVES, name))
     return faults
+
+
+def indices_of_other_models(settings: Settings) -> list[str]:
+    """Names of the indices whose rows another model than the installed one made.
+
+    Raises:
+        StoreError: the catalogue cannot be read.
+    """
+    path = settings.data.dir / "catalogue.sqlite"
+    if not path.exists():
+        return []
+    with Catalogue.open(path, read_only=True) as catalogue:
+        faults = _verify_models_of_indices(
+            settings.data.dir / "index", catalogue, settings.models.cache_dir
+        )
+    return [fault.index for fault in faults if fault.index is not None]
 
 
 def _should_have_catalogue(settings: Settings) -> bool:

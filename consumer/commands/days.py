@@ -144,7 +144,7 @@ def _print_closed(chunk: Chunk, as_json: bool) -> None:
 
 
 def reconcile(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Commit now what is behind, without waiting for its next try."""
+    """Commit now what is behind, and embed anew what another model made, without waiting."""
     settings = open_settings(config)
     if service_is_live(settings.data.dir):
         Requests(settings.data.dir).ask_reconcile()
@@ -157,8 +157,17 @@ def reconcile(config: ConfigOption = None, json: JsonOption = False) -> None:
         print_json(plain)
     else:
         rendering.days(console(), plain)
-    if any(chunk["state"] not in {"committed", "open"} for chunk in plain):
+    behind = (chunk.state not in {"committed", "open"} or _moves(chunk) for chunk in chunks)
+    if any(behind):
         raise typer.Exit(1)
+
+
+def _moves(chunk: Chunk) -> bool:
+    """Whether an index of the day is still to be embedded by the model that is installed now."""
+    return any(
+        state.state == "pending" or state.next_retry_ns is not None
+        for state in chunk.upcoming.values()
+    )
 
 
 def _wait_for_reconcile(settings: Settings) -> list[Chunk]:
@@ -170,11 +179,12 @@ def _wait_for_reconcile(settings: Settings) -> list[Chunk]:
         behind = [
             chunk
             for chunk in chunks
-            if chunk.state not in {"committed", "open"} and _attempts(chunk) == tries.get(chunk.day)
+            if (chunk.state not in {"committed", "open"} or _moves(chunk))
+            and _attempts(chunk) == tries.get(chunk.day)
         ]
         if not behind or time.monotonic() - asked > CLOSE_WAIT_S:
             return chunks
 
 
 def _attempts(chunk: Chunk) -> int:
-    return sum(state.attempts for state in chunk.indices.values())
+    return sum(s.attempts for states in (chunk.indices, chunk.upcoming) for s in states.values())

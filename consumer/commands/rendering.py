@@ -62,6 +62,14 @@ def days(console: Console, chunks: Sequence[Mapping[str, Any]]) -> None:
             *(_rows(chunk["indices"].get(name)) for name in INDEX_NAMES),
         )
     console.print(table)
+    for name in INDEX_NAMES:
+        made = [i["next"] for c in chunks if (i := c["indices"].get(name) or {}).get("next")]
+        if made:
+            done = sum(state["state"] == "committed" for state in made)
+            console.print(
+                f"{name} is being embedded anew by another model: {done} of {len(made)} days; "
+                "the rows above answer meanwhile."
+            )
 
 
 def _rows(index: Mapping[str, Any] | None) -> Text:
@@ -89,6 +97,10 @@ def day(console: Console, chunk: Mapping[str, Any]) -> None:
         if index["error"]:
             line.append(f"\n            {index['error']}", style="red")
             line.append(f"\n            {index['attempts']} tries, next at {index['next_retry']}")
+        if anew := index["next"]:
+            line.append(f"\n            by the next model: {anew['state']}", style="yellow")
+            if anew["error"]:
+                line.append(f"\n            {anew['error']}", style="red")
         console.print(line)
         coverage = chunk["coverage"].get(name) or {}
         if coverage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,11 +12,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from consumer.care.offline import service_is_live
+from consumer.care.offline import OfflineDays, service_is_live
 from consumer.clock import SystemClock
 from consumer.commands import figures, rendering
 from consumer.commands.common import ConfigOption, JsonOption, console, open_settings, print_json
 from consumer.errors import UnreachableError, UsageError
+from consumer.folding.requests import Requests
 from consumer.health.status import is_live, read_status
 from consumer.quarantine.quarantine import Quarantine
 from consumer.settings import MIB, Settings, load, reference
@@ -182,7 +184,7 @@ def models_build(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Fetch and check what is not in the package; offline afterwards."""
+    """Fetch and check what is not in the package, and embed anew what other models embedded."""
     settings = open_settings(config)
     cache_dir = settings.models.cache_dir
     if checkpoint is not None or shipped:
@@ -197,7 +199,23 @@ def models_build(
     for entry in installed_models(cache_dir):
         if name is None or name in (entry.name, entry.index):
             build_model(entry, cache_dir=cache_dir)
+    _bring_indices_along(settings)
     models_verify(config, json)
+
+
+def _bring_indices_along(settings: Settings) -> None:
+    """Have the indices embedded by the models that are there now, if others embedded them."""
+    from consumer.care.verify import indices_of_other_models
+
+    behind = indices_of_other_models(settings)
+    if not behind:
+        return
+    print(f"embedding anew: {', '.join(behind)}", file=sys.stderr)  # noqa: T201 - takes its time
+    if service_is_live(settings.data.dir):
+        Requests(settings.data.dir).ask_reconcile()
+    else:
+        with OfflineDays(settings) as offline:
+            offline.reconcile()
 
 
 @models.command("verify")

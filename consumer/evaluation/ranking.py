@@ -95,7 +95,7 @@ class Judged:
         """Score of texts by method, over what either comparison puts forward."""
         similar = self._vectors @ vector
         nearest = np.argsort(-similar, kind="stable")[:DEPTH].tolist()
-        worded = self._descriptions.by_words(text, self._all, DEPTH)
+        worded = self._descriptions.by_words(text, self._descriptions.carriers(self._all), DEPTH)
         cosines = {number: float(similar[number]) for number in dict.fromkeys((*nearest, *worded))}
         words = self._descriptions.wording(text, list(cosines))
         ranks = reciprocal_rank({"meaning": nearest, "words": worded})

@@ -10,11 +10,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import groupby, islice
 from pathlib import Path
+from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -25,12 +26,15 @@ from consumer.days import day_bounds_ns
 from consumer.errors import DayfoldError, JournalError
 from consumer.folding.closing import CloseRule, DayFacts
 from consumer.folding.executor import FoldExecutor, FoldJob, FoldReport
+from consumer.folding.installed import Models
+from consumer.folding.moving import Moving
 from consumer.folding.requests import Asked, Requests
 from consumer.journal import Journal
 from consumer.retention.upkeep import Upkeep
 from consumer.settings import FoldSettings
 from embed.sensors import PLAIN, Sensors
 from index.catalogue import Catalogue
+from index.chunks import Due
 from index.errors import StoreError
 
 log = structlog.get_logger("coordinator")
@@ -39,6 +43,10 @@ S = 1_000_000_000
 FAR_FUTURE_NS = (1 << 63) - 1
 CANNOT_BE_MADE_AGAIN = (
     "its journal was let go, so it cannot be embedded again: restore a snapshot, or forget the day"
+)
+STAYS_IN_OLD_EDITION = (
+    "its journal was let go, so it cannot be embedded by the new model: its rows stay with the old "
+    "one, compared among themselves alone"
 )
 
 
@@ -62,6 +70,7 @@ class Coordinator:
         requests: days that an operator asks to close now.
         sensors: what is peculiar about the site's sensors.
         upkeep: what else is done between folds, if anything.
+        models: what is installed; indices are brought to it. None leaves them as they are.
         random: source of the retry jitter.
     """
 
@@ -82,6 +91,7 @@ class Coordinator:
         random: random.Random,
         sensors: Sensors = PLAIN,
         upkeep: Upkeep | None = None,
+        models: Models | None = None,
         poll_s: float = 0.25,
     ) -> None:
         self.facts = FoldFacts()
@@ -99,6 +109,7 @@ class Coordinator:
         self._sensors = sensors
         self._random = random
         self._upkeep = upkeep
+        self._moving = Moving(catalogue, models, clock, data_dir=data_dir)
         self._poll_s = poll_s
         self._stopping = threading.Event()
         self._counted: dict[date, tuple[int, int]] = {}
@@ -213,24 +224,40 @@ class Coordinator:
             at_once: also those that wait for a retry.
             most: at most so many chunks; None for all.
         """
+        self._moving.begin(at_once=at_once)
         now_ns = FAR_FUTURE_NS if at_once else self._clock.now_ns()
         chunks = groupby(self._catalogue.due(now_ns), key=lambda due: (due.day, due.revision))
         for (day, revision), dues in islice(chunks, most):
             waiting = list(dues)
             # After a failure each index goes alone: a model that kills the child must not take
             # the others with it again.
-            together = tuple(due.index for due in waiting if due.attempts == 0)
-            alone = [(due.index,) for due in waiting if due.attempts > 0]
-            for names in ([together] if together else []) + alone:
+            together = tuple(due for due in waiting if due.attempts == 0)
+            alone = [(due,) for due in waiting if due.attempts > 0]
+            for batch in ([together] if together else []) + alone:
                 if self._stopping.is_set():
                     return
                 if self._journal.is_retired(day):
-                    self._give_up(day, names)
-                    continue
-                self.fold(day, revision, names)
+                    self._give_up(day, batch)
+                else:
+                    keys = {due.index: due.key for due in batch}
+                    self.fold(day, revision, tuple(keys), keys=keys)
+                for due in batch:
+                    if due.edition is not None:
+                        self._moving.settle(due.index)
 
-    def fold(self, day: date, revision: int, indices: tuple[str, ...]) -> FoldReport:
-        """Run one fold and record what failed; the child records what it committed."""
+    def fold(
+        self,
+        day: date,
+        revision: int,
+        indices: tuple[str, ...],
+        *,
+        keys: Mapping[str, str] = MappingProxyType({}),
+    ) -> FoldReport:
+        """Run one fold and record what failed; the child records what it committed.
+
+        Args:
+            keys: under which name the catalogue keeps the state of an index, if not its own.
+        """
         job = FoldJob(
             data_dir=self._data_dir,
             day=day,
@@ -254,7 +281,8 @@ class Coordinator:
         self.facts.last_seconds = report.seconds
         self.facts.last_rss_peak_mb = report.rss_peak_mb
         if not self._stopping.is_set():
-            self._record_failures(day, revision, indices, report)
+            for name in indices:
+                self._record_failure(day, revision, name, keys.get(name, name), report)
         log.info(
             "day folded",
             day=str(day),
@@ -265,41 +293,37 @@ class Coordinator:
         )
         return report
 
-    def _give_up(self, day: date, indices: tuple[str, ...]) -> None:
+    def _give_up(self, day: date, dues: tuple[Due, ...]) -> None:
         """Say that indices of a day cannot be made any more, and do not try again."""
-        for name in indices:
-            error = CANNOT_BE_MADE_AGAIN
-            self._catalogue.mark_failed(day, name, error=error, attempts=1, next_retry_ns=None)
-            self.facts.last_error = f"{day} {name}: {error}"
-            log.error("index lost", day=str(day), index=name, error=error)
+        for due in dues:
+            error = STAYS_IN_OLD_EDITION if due.edition else CANNOT_BE_MADE_AGAIN
+            self._catalogue.mark_failed(day, due.key, error=error, attempts=1, next_retry_ns=None)
+            self.facts.last_error = f"{day} {due.index}: {error}"
+            log.error("index lost", day=str(day), index=due.index, error=error)
 
-    def _record_failures(
-        self, day: date, revision: int, indices: tuple[str, ...], report: FoldReport
+    def _record_failure(
+        self, day: date, revision: int, name: str, key: str, report: FoldReport
     ) -> None:
-        chunk = self._catalogue.chunk(day)
-        if chunk is None:
+        state = self._catalogue.state(day, key)
+        if state is None or (state.state, state.revision) == ("committed", revision):
             return
-        for name in indices:
-            state = chunk.indices[name]
-            if state.state == "committed" and state.revision == revision:
-                continue
-            outcome = report.outcomes.get(name)
-            error = (outcome.error if outcome else None) or report.failure or "not reached"
-            pause = backoff(
-                state.attempts,
-                base_s=self._fold.retry_base_s,
-                cap_s=self._fold.retry_cap_s,
-                random=self._random,
-            )
-            self._catalogue.mark_failed(
-                day,
-                name,
-                error=error,
-                attempts=state.attempts + 1,
-                next_retry_ns=self._clock.now_ns() + int(pause * S),
-            )
-            self.facts.failures += 1
-            self.facts.last_error = f"{day} {name}: {error}"
-            log.warning(
-                "index is behind", day=str(day), index=name, error=error, retry_in_s=round(pause, 1)
-            )
+        outcome = report.outcomes.get(name)
+        error = (outcome.error if outcome else None) or report.failure or "not reached"
+        pause = backoff(
+            state.attempts,
+            base_s=self._fold.retry_base_s,
+            cap_s=self._fold.retry_cap_s,
+            random=self._random,
+        )
+        self._catalogue.mark_failed(
+            day,
+            key,
+            error=error,
+            attempts=state.attempts + 1,
+            next_retry_ns=self._clock.now_ns() + int(pause * S),
+        )
+        self.facts.failures += 1
+        self.facts.last_error = f"{day} {name}: {error}"
+        log.warning(
+            "index is behind", day=str(day), index=name, error=error, retry_in_s=round(pause, 1)
+        )

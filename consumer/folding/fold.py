@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
 
-from consumer.folding.encoders import identity
 from consumer.folding.executor import FoldJob, FoldReport, IndexOutcome
+from consumer.folding.installed import identity
 from consumer.journal import SealedChunk, open_chunk
 from embed.chunk import ChunkSpan, EventBatch
 from embed.coverage import check_coverage
@@ -27,7 +27,8 @@ from embed.flows import FlowAssembler, FlowFacts
 from embed.rooms import open_embedder
 from index.catalogue import Catalogue
 from index.commit import commit_chunk
-from index.faiss_store import FaissStore
+from index.editions import open_edition
+from index.tending import tend
 
 MIB = 1024 * 1024
 PR_SET_PDEATHSIG = 1
@@ -73,6 +74,7 @@ def fold(job: FoldJob) -> FoldReport:
     with Catalogue.open(job.data_dir / "catalogue.sqlite") as catalogue:
         for name in list(work.embedders):
             _commit(job, span, name, catalogue, work)
+        _tend(job, catalogue, work)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return FoldReport(work.outcomes, time.perf_counter() - started, peak, work.stages)
 
@@ -145,12 +147,12 @@ def _commit(job: FoldJob, span: ChunkSpan, name: str, catalogue: Catalogue, work
         work.timed(name, began)
         began = time.perf_counter()
         model = identity(embedder.model)
-        with FaissStore.open(
+        with open_edition(
             job.data_dir / "index",
+            catalogue,
             name,
             dimension=embedder.dimension,
             model=model,
-            writable=True,
         ) as store:
             rows = commit_chunk(
                 store,
@@ -165,6 +167,21 @@ def _commit(job: FoldJob, span: ChunkSpan, name: str, catalogue: Catalogue, work
     except Exception as error:  # noqa: BLE001 - one index never holds up the others
         work.give_up(name, error)
     work.timed("commit", began)
+
+
+def _tend(job: FoldJob, catalogue: Catalogue, work: Work) -> None:
+    """Bring what makes large indices fast up to date; the day is committed whatever becomes of it."""
+    began = time.perf_counter()
+    for name, outcome in work.outcomes.items():
+        if outcome.error is not None:
+            continue
+        upcoming = catalogue.upcoming(name)
+        edition = catalogue.serving(name) if upcoming is None else upcoming.name
+        try:
+            tend(job.data_dir / "index", edition)
+        except Exception as error:  # noqa: BLE001 - without it the index is searched exactly
+            print(f"index {name} is not tended: {error}", file=sys.stderr)  # noqa: T201 - the log
+    work.timed("tend", began)
 
 
 def _restrain(job: FoldJob) -> None:

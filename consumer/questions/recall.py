@@ -5,11 +5,15 @@ event's features with those of other events, `novelty` asks how unlike its past 
 
 Every answer says in `missing` which days of which index are not in it, why, and what mends that:
 an answer without them must not look like an answer about them.
+
+Rows are compared with rows of the same model only. While an index is made anew by another model its
+old rows answer; a query that has to be embedded needs the encoder that made them, which is used as
+long as it is on this machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from types import TracebackType
@@ -20,29 +24,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumer.errors import JournalError, UsageError
-from consumer.folding.encoders import identity, open_attack, open_semantic
 from consumer.journal import open_chunk
 from consumer.journal.folders import day_folders
+from consumer.questions.encoders import encoder_files
+from consumer.questions.indices import OpenIndices
 from consumer.questions.novelty import novelties
 from consumer.questions.search import DescriptionSearch, Wanted
 from consumer.questions.why import explain
 from consumer.settings import INDEX_NAMES, Settings
 from embed.attack import AttackEmbedder
 from embed.chunk import EventBatch
-from embed.embedder import Embedder
 from embed.flows import assembled
 from embed.semantic import SemanticEmbedder
 from index.catalogue import Catalogue
 from index.chunks import RowKey, StoredRow, rfc3339
-from index.errors import ModelMismatchError, RowsReplacedError, StoreMissingError
-from index.faiss_store import FaissStore
+from index.errors import RowsReplacedError
 from index.fusion import fuse_days
 from index.lookup import Found, find_rows
 from index.store import VectorStore
+from models.store import ModelFiles
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 FLOAT = NDArray[np.float32]
-MENDED_BY = "the running service embeds the day again; or `dayfold repair`"
 
 
 class Recall:
@@ -55,7 +58,7 @@ class Recall:
         self._settings = settings
         self._catalogue = catalogue
         self._sensors = settings.detector.all_profiles.sensors()
-        self._stores: dict[str, VectorStore] = {}
+        self._indices = OpenIndices(settings.data.dir, catalogue)
         self._descriptions = DescriptionSearch(catalogue)
         self._semantic: SemanticEmbedder | None = None
         self._attack: AttackEmbedder | None = None
@@ -88,14 +91,12 @@ class Recall:
 
     def close(self) -> None:
         """Let go of files."""
-        for store in self._stores.values():
-            store.close()
+        self._indices.close()
         self._catalogue.close()
 
     def refresh(self) -> None:
         """See what was committed since the last question."""
-        for store in self._stores.values():
-            store.refresh()
+        self._indices.refresh()
 
     def ask(self, question: Callable[[Recall], dict[str, Any]]) -> dict[str, Any]:
         """Put a question, again if a day was committed anew while it was answered.
@@ -126,9 +127,10 @@ class Recall:
             raise UsageError(f"{day}: no such day")
         likeness: dict[str, dict[date, float] | None] = {}
         for name in (index,) if index else INDEX_NAMES:
-            days, vectors = self._day_rows(name)
             likeness[name] = None
-            if day in days:
+            for days, vectors in self._day_rows(name):
+                if day not in days:
+                    continue
                 cosines = (vectors @ vectors[days.index(day)]).tolist()
                 likeness[name] = {
                     other: cosine
@@ -152,7 +154,7 @@ class Recall:
                 }
                 for fused in fuse_days(likeness)[:k]
             ],
-            "missing": self._missing(likeness),
+            "missing": self._indices.missing(likeness, beside=day),
         }
 
     def search(
@@ -180,14 +182,14 @@ class Recall:
         """
         if not text.strip():
             raise UsageError("an empty text cannot be searched for")
-        store = self._store("semantic")
+        store = self._indices.served("semantic")
         missing: list[dict[str, str]] = []
         results: list[dict[str, Any]] = []
         if store is not None:
             embedder = self._semantic_embedder(store)
             wanted = Wanted(k, first, last, where)
             results = self._descriptions.find(store, embedder.embed_text, text, wanted)
-            missing = self._missing(["semantic"], first=first, last=last)
+            missing = self._indices.missing(["semantic"], first=first, last=last)
         return {"query": text, "results": results, "missing": missing}
 
     def neighbours(self, event_id: str, *, k: int = 10) -> dict[str, Any]:
@@ -200,20 +202,26 @@ class Recall:
             UsageError: no index and no journal knows the event.
             StoreError: the index cannot be trusted.
         """
-        store = self._store("attack")
+        store = self._indices.served("attack")
         if store is None:
             raise UsageError("the attack index is empty: no day has been committed to it yet")
-        damaged = store.damaged()
-        rows = [row for row in self._catalogue.find_event(event_id) if row.day not in damaged]
+        editions = {edition.name: edition for edition in self._indices.editions("attack")}
+        rows = [
+            row
+            for row in self._catalogue.find_event(event_id)
+            if row.index in editions and row.day not in editions[row.index].damaged()
+        ]
         if rows:
             row = rows[-1]
+            store = editions[row.index]
             vector = store.vectors(row.day, [row.row])
         else:
             vector = self._attack_embedder(store).embed_features(self._features_of(event_id))
+        beside = rows[-1].day if rows else None
         return {
             "event": event_id,
             "results": self._alike(store, vector, k, without=event_id),
-            "missing": self._missing(["attack"]),
+            "missing": self._indices.missing(["attack"], beside=beside),
         }
 
     def neighbours_of_file(self, path: Path, *, k: int = 10) -> dict[str, Any]:
@@ -222,7 +230,7 @@ class Recall:
         Raises:
             UsageError: the file cannot be read or is not an event.
         """
-        store = self._store("attack")
+        store = self._indices.served("attack")
         if store is None:
             raise UsageError("the attack index is empty: no day has been committed to it yet")
         try:
@@ -235,7 +243,7 @@ class Recall:
         return {
             "event": event.event_id or path.name,
             "results": self._alike(store, vector, k, without=event.event_id),
-            "missing": self._missing(["attack"]),
+            "missing": self._indices.missing(["attack"]),
         }
 
     def novelty(self, day: date | None = None) -> dict[str, Any]:
@@ -246,7 +254,11 @@ class Recall:
         """
         if day is not None and self._catalogue.chunk(day) is None:
             raise UsageError(f"{day}: no such day")
-        rows = {name: self._day_rows(name) for name in INDEX_NAMES}
+        served = {name: self._indices.served(name) for name in INDEX_NAMES}
+        rows = {
+            name: ([], np.zeros((0, 1), np.float32)) if store is None else store.day_rows()
+            for name, store in served.items()
+        }
         entries = [
             {
                 "day": found.day.isoformat(),
@@ -257,63 +269,21 @@ class Recall:
             for found in novelties(rows)
             if day is None or found.day == day
         ]
-        return {"days": entries, "missing": self._missing(INDEX_NAMES, first=day, last=day)}
+        return {"days": entries, "missing": self._indices.missing(INDEX_NAMES, first=day, last=day)}
 
-    def _missing(
-        self, names: Iterable[str], *, first: date | None = None, last: date | None = None
-    ) -> list[dict[str, str]]:
-        """What these indices hold from `first` to `last`, both included, and could not answer with."""
-        found = []
-        for name in names:
-            store = self._store(name)
-            for day, error in sorted(store.damaged().items()) if store else ():
-                if (first or day) <= day <= (last or day):
-                    found.append(
-                        {
-                            "index": name,
-                            "day": day.isoformat(),
-                            "detail": f"{error.file} {error.detail}",
-                            "repair": MENDED_BY,
-                        }
-                    )
-        return found
-
-    def _store(self, name: str) -> VectorStore | None:
-        """The index, or None if nothing was ever committed to it.
-
-        Raises:
-            StoreError: something was committed, but the index is not there or not whole.
-        """
-        if name in self._stores:
-            return self._stores[name]
-        try:
-            store = FaissStore.open(self._settings.data.dir / "index", name)
-        except StoreMissingError:
-            if any(chunk.indices[name].rows for chunk in self._catalogue.chunks()):
-                raise
-            return None
-        self._stores[name] = store
-        return store
-
-    def _day_rows(self, name: str) -> tuple[list[date], FLOAT]:
-        store = self._store(name)
-        if store is None:
-            return [], np.zeros((0, 1), np.float32)
-        return store.day_rows()
+    def _day_rows(self, name: str) -> list[tuple[list[date], FLOAT]]:
+        """The day rows of an index, those of one model together: days, oldest first, and vectors."""
+        return [store.day_rows() for store in self._indices.editions(name)]
 
     def _day_facts(self, day: date) -> dict[str, StoredRow]:
         """The facts of the day's row in each index that holds it."""
         found: dict[str, StoredRow] = {}
-        for name, state in self._chunk_indices(day):
-            if state is not None:
-                found[name] = self._catalogue.rows(name, [RowKey(day, state, 0)])[0]
-        return found
-
-    def _chunk_indices(self, day: date) -> Iterator[tuple[str, int | None]]:
         chunk = self._catalogue.chunk(day)
-        if chunk is not None:
-            for name, state in chunk.indices.items():
-                yield name, state.revision
+        for name, state in chunk.indices.items() if chunk else ():
+            if state.revision is not None:
+                key = RowKey(day, state.revision, 0)
+                found[name] = self._catalogue.rows(state.edition, [key])[0]
+        return found
 
     def _alike(
         self, store: VectorStore, vector: FLOAT, k: int, *, without: str
@@ -359,26 +329,17 @@ class Recall:
         return assembled(batch, [payload], self._sensors)[0]
 
     def _semantic_embedder(self, store: VectorStore) -> SemanticEmbedder:
-        if self._semantic is None:
-            self._semantic = open_semantic(self._settings.models.cache_dir)
-        _check_model(store, self._semantic)
+        if self._semantic is None or self._semantic.model.sha256 != store.model.sha256:
+            self._semantic = SemanticEmbedder(self._files(store, "semantic"), threads=1)
         return self._semantic
 
     def _attack_embedder(self, store: VectorStore) -> AttackEmbedder:
-        if self._attack is None:
-            self._attack = open_attack(self._settings.models.cache_dir)
-        _check_model(store, self._attack)
+        if self._attack is None or self._attack.model.sha256 != store.model.sha256:
+            self._attack = AttackEmbedder(self._files(store, "attack"), threads=1)
         return self._attack
 
-
-def _check_model(store: VectorStore, embedder: Embedder) -> None:
-    """A query made by one model means nothing among the rows of another."""
-    model = identity(embedder.model)
-    if store.model != model:
-        raise ModelMismatchError(
-            f"index {store.name} was built with the model {store.model.name}, the query with "
-            f"{model.name}: restart the service, or `dayfold reconcile`"
-        )
+    def _files(self, store: VectorStore, index: str) -> ModelFiles:
+        return encoder_files(store, index, self._catalogue, self._settings.models.cache_dir)
 
 
 def _event(found: Found) -> dict[str, Any]:

@@ -67,6 +67,8 @@ class DescriptionSearch:
         self._catalogue = catalogue
         self._by_day: dict[tuple[date, int], list[tuple[int, str, int]]] = {}
         self._descriptions: Descriptions | None = None
+        self._edition = ""
+        self._version: tuple[str, int, int] | None = None
 
     def find(
         self, store: VectorStore, embed: Embed, query: str, wanted: Wanted
@@ -89,10 +91,9 @@ class DescriptionSearch:
         vector = embed(understood)[None, :]
         for attempt in range(1, _ATTEMPTS + 1):
             store.refresh()
-            descriptions = self._refreshed()
-            rows = descriptions.rows(
-                first=wanted.first, last=wanted.last, only=self._matching(wanted.where)
-            )
+            descriptions = self._refreshed(store.name)
+            only = self._matching(store.name, wanted.where)
+            rows = descriptions.rows(first=wanted.first, last=wanted.last, only=only)
             for day in store.damaged():
                 rows &= ~descriptions.rows(first=day, last=day)
             cosines, scores = _scores(store, descriptions, rows, vector, understood)
@@ -103,7 +104,9 @@ class DescriptionSearch:
                         one,
                         cosines[one.ranked.text],
                         _shown_first(
-                            self._facts(one), descriptions.texts[one.ranked.text], understood
+                            self._facts(store.name, one),
+                            descriptions.texts[one.ranked.text],
+                            understood,
                         ),
                     )
                     for one in told
@@ -113,13 +116,19 @@ class DescriptionSearch:
                     raise
         raise AssertionError("unreachable")
 
-    def _refreshed(self) -> Descriptions:
-        held = self._catalogue.held_revisions("semantic")
-        if self._descriptions is not None and held.items() == self._by_day.keys():
+    def _refreshed(self, edition: str) -> Descriptions:
+        version = (edition, *self._catalogue.version())
+        if self._descriptions is not None and version == self._version:
             return self._descriptions
+        self._version = version
+        held = self._catalogue.held_revisions(edition)
+        same = edition == self._edition
+        if same and self._descriptions is not None and held.items() == self._by_day.keys():
+            return self._descriptions
+        if not same:
+            self._edition, self._by_day = edition, {}
         self._by_day = {
-            key: self._by_day.get(key)
-            or self._catalogue.labels("semantic", *key, kind="description")
+            key: self._by_day.get(key) or self._catalogue.labels(edition, *key, kind="description")
             for key in held.items()
         }
         self._descriptions = Descriptions(
@@ -137,15 +146,15 @@ class DescriptionSearch:
         )
         return self._descriptions
 
-    def _matching(self, where: Sequence[tuple[str, str]]) -> RowIds | None:
+    def _matching(self, edition: str, where: Sequence[tuple[str, str]]) -> RowIds | None:
         if not where:
             return None
-        sets = [self._catalogue.rows_where("semantic", field, value) for field, value in where]
+        sets = [self._catalogue.rows_where(edition, field, value) for field, value in where]
         return reduce(np.intersect1d, sets)
 
-    def _facts(self, told: Told) -> list[StoredRow]:
+    def _facts(self, edition: str, told: Told) -> list[StoredRow]:
         keys = [RowKey(*split_row_id(row)) for row in told.rows.tolist()]
-        return self._catalogue.rows("semantic", keys)
+        return self._catalogue.rows(edition, keys)
 
 
 def _scores(
@@ -154,16 +163,16 @@ def _scores(
     """Cosine and score of the texts that either comparison puts forward, by number."""
     carriers = descriptions.carriers(rows)
 
-    def nearest(texts: Sequence[int]) -> Iterator[tuple[int, float]]:
-        only = np.array(sorted(carriers[text] for text in texts), dtype=np.int64)
-        (hits,) = store.search(vector, min(DEPTH, len(texts)), only=only)
+    def nearest(only: RowIds) -> Iterator[tuple[int, float]]:
+        (hits,) = store.search(vector, min(DEPTH, len(only)), only=only)
         for hit in hits:
             yield descriptions.text_of(row_id(hit.day, hit.revision, hit.row)), hit.score
 
     cosines: dict[int, float] = {}
-    for texts in (list(carriers), descriptions.by_words(query, rows, DEPTH)):
-        if texts:
-            cosines.update(nearest(texts))
+    by_words = descriptions.by_words(query, carriers, DEPTH)
+    for only in (carriers.ids, np.sort(carriers.of_text[by_words])):
+        if len(only):
+            cosines.update(nearest(only))
     words = descriptions.wording(query, list(cosines))
     return cosines, weighted_mean({"meaning": cosines, "words": words}, WEIGHTS)
 

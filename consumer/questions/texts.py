@@ -54,6 +54,19 @@ class Told:
     ranked: Ranked
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Carriers:
+    """One row for each text that chosen rows carry.
+
+    Attributes:
+        of_text: by number of the text its row's identifier; -1 for a text that none carries.
+        ids: the identifiers, ascending.
+    """
+
+    of_text: RowIds
+    ids: RowIds
+
+
 class Descriptions:
     """Rows and their texts, held in memory: each distinct text once, 24 bytes a row besides.
 
@@ -80,6 +93,12 @@ class Descriptions:
         behaviours: dict[str, int] = {}
         told = (behaviours.setdefault(behaviour_of(text), len(behaviours)) for text in self.texts)
         self._behaviour_of_text: Numbers = np.fromiter(told, np.int64, len(self.texts))
+        # Rows by behaviour: those of number b are order[starts[b]:starts[b + 1]], ascending.
+        of_row = self._behaviour_of_text[self._text_of_row]
+        self._order: Numbers = np.argsort(of_row, kind="stable")
+        self._starts: Numbers = np.searchsorted(of_row[self._order], np.arange(len(behaviours) + 1))
+        self._last_carriers: tuple[Flags, Carriers] | None = None
+        self._last_scores: tuple[str, NDArray[np.float64]] | None = None
 
     @cached_property
     def lexical(self) -> Bm25:
@@ -96,11 +115,19 @@ class Descriptions:
             chosen &= np.isin(self._ids, only)
         return chosen
 
-    def carriers(self, rows: Flags) -> dict[int, int]:
-        """For each text that chosen rows carry, the identifier of the first of them."""
-        places = np.flatnonzero(rows)
-        texts, firsts = np.unique(self._text_of_row[places], return_index=True)
-        return dict(zip(texts.tolist(), self._ids[places[firsts]].tolist(), strict=True))
+    def carriers(self, rows: Flags) -> Carriers:
+        """For each text that chosen rows carry, the identifier of the first of them.
+
+        The last answer is kept, for it is the same as long as nothing is chosen.
+        """
+        if self._last_carriers is not None and np.array_equal(self._last_carriers[0], rows):
+            return self._last_carriers[1]
+        first: RowIds = np.full(len(self.texts), -1, dtype=np.int64)
+        places = np.flatnonzero(rows)[::-1]
+        first[self._text_of_row[places]] = self._ids[places]
+        carriers = Carriers(first, np.sort(first[first >= 0]))
+        self._last_carriers = (rows, carriers)
+        return carriers
 
     def text_of(self, identifier: int) -> int:
         """Number of the text that a row carries.
@@ -113,11 +140,10 @@ class Descriptions:
             raise KeyError(identifier)
         return int(self._text_of_row[place])
 
-    def by_words(self, query: str, rows: Flags, k: int) -> list[int]:
-        """Numbers of the `k` texts of chosen rows that share most with the query, best first."""
-        among = np.zeros(len(self.texts), dtype=np.bool_)
-        among[self._text_of_row[rows]] = True
-        found: list[int] = self.lexical.best(query, k, among=among).tolist()
+    def by_words(self, query: str, carriers: Carriers, k: int) -> list[int]:
+        """Numbers of the `k` carried texts that share most with the query, best first."""
+        best = self.lexical.best(self._word_scores(query), k, among=carriers.of_text >= 0)
+        found: list[int] = best.tolist()
         return found
 
     def wording(self, query: str, texts: Sequence[int]) -> dict[int, float]:
@@ -125,8 +151,13 @@ class Descriptions:
         ceiling = self.lexical.ceiling(query)
         if not texts or ceiling == 0.0:
             return dict.fromkeys(texts, 0.0)
-        shares = self.lexical.scores(query)[list(texts)] / ceiling
+        shares = self._word_scores(query)[list(texts)] / ceiling
         return dict(zip(texts, shares.tolist(), strict=True))
+
+    def _word_scores(self, query: str) -> NDArray[np.float64]:
+        if self._last_scores is None or self._last_scores[0] != query:
+            self._last_scores = (query, self.lexical.scores(query))
+        return self._last_scores[1]
 
     def rank(self, scores: Mapping[int, float]) -> list[Ranked]:
         """Behaviours by the best of their texts, best first.
@@ -145,12 +176,13 @@ class Descriptions:
 
         Behaviours come in their order, the days of one with most events first.
         """
-        behaviour_of_row = self._behaviour_of_text[self._text_of_row]
         found: list[Told] = []
         for ranked in ranking:
             if len(found) >= k:
                 break
-            places = np.flatnonzero(rows & (behaviour_of_row == ranked.behaviour))
+            start, end = self._starts[ranked.behaviour : ranked.behaviour + 2]
+            places = self._order[start:end]
+            places = places[rows[places]]
             if not len(places):
                 continue
             days, starts = np.unique(self._ids[places] >> DAY_SHIFT, return_index=True)

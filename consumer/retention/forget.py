@@ -31,7 +31,6 @@ from consumer.journal.durable import (
     replace_file,
 )
 from consumer.quarantine.quarantine import Quarantine
-from consumer.settings import INDEX_NAMES
 from index.catalogue import Catalogue
 from index.errors import StoreError
 from index.forget import forget_day
@@ -167,8 +166,10 @@ class Forgetting:
             tombstone = replace(tombstone, removed=self._there_is(day), error=None)
             _write(self._folder, tombstone)
         self._journal.forget(day)
-        for name in INDEX_NAMES:
-            forget_day(self._data_dir / "index", name, day)
+        root = self._data_dir / "index"
+        # Every edition of an index, also one that is being made or is about to go.
+        for folder in sorted(root.iterdir()) if root.is_dir() else []:
+            forget_day(root, folder.name, day)
         self._catalogue.erase_day(day)
         for copy in self._copies():
             copy.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from index.store import ModelIdentity
 from tests.data_folder_kit import (
     DIMENSION,
     INDICES,
+    MODEL,
     NOW,
     EventRows,
     add_days,
@@ -62,7 +63,7 @@ def assert_whole(settings: Settings, day: date, revision: int, events: int) -> N
     assert (chunk.state, chunk.revision, chunk.events) == ("committed", revision, events)
     for name in INDICES:
         assert chunk.indices[name].rows == events + 1
-        with FaissStore.open(settings.data.dir / "index", name) as store:
+        with FaissStore.open(settings.data.dir / "index", chunk.indices[name].edition) as store:
             assert store.shards()[day].revision == revision
             assert store.shards()[day].rows == events + 1
 
@@ -293,17 +294,25 @@ def test_every_day_is_embedded_again_with_the_model_of_a_new_version(tmp_path: P
     assert answer["unrecoverable"] == []
     for day in (FOURTH, FIFTH):
         assert_whole(settings, day, revision=1, events=20)
-    for name in INDICES:
-        with FaissStore.open(settings.data.dir / "index", name) as store:
-            assert store.model == OTHER
+        chunk = chunk_of(settings, day)
+        assert chunk is not None
+        assert {state.model for state in chunk.indices.values()} == {OTHER.sha256}
     assert repair_with_other_model(settings)["repaired"] == []
 
 
-def test_rows_that_cannot_be_made_again_keep_the_model_that_made_them(settings: Settings) -> None:
+def test_rows_that_cannot_be_made_again_stay_with_the_model_that_made_them(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, models={})
+    add_days(settings, [FOURTH, FIFTH])
     with open_days(settings) as offline:
         offline.journal.retire(FOURTH)
     answer = repair_with_other_model(settings)
-    assert (answer["repaired"], answer["unrecoverable"]) == ([], [])
-    assert [f["what"] for f in answer["faults"] if f["what"] == "model of index"]
-    for day in (FOURTH, FIFTH):
-        assert_whole(settings, day, revision=1, events=20)
+    assert answer["unrecoverable"] == []
+    for day, model in ((FOURTH, MODEL), (FIFTH, OTHER)):
+        chunk = chunk_of(settings, day)
+        assert chunk is not None
+        for name in INDICES:
+            state = chunk.indices[name]
+            assert (state.state, state.rows, state.model) == ("committed", 21, model.sha256)
+            with FaissStore.open(settings.data.dir / "index", state.edition) as store:
+                assert (store.model, list(store.shards())) == (model, [day])
+    assert repair_with_other_model(settings)["repaired"] == []

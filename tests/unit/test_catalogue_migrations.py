@@ -9,11 +9,16 @@ from index.errors import CatalogueNewerError
 from index.migrations import MIGRATIONS, Migration, migrate, schema_version
 from tests.index_samples import NOON_NS, TUESDAY, DayCounts
 
+KNOWN = len(MIGRATIONS)
 ADDED = Migration(
-    2, "a further table", ("CREATE TABLE further (x INTEGER)", "INSERT INTO further VALUES (1)")
+    KNOWN + 1,
+    "a further table",
+    ("CREATE TABLE further (x INTEGER)", "INSERT INTO further VALUES (1)"),
 )
 BROKEN = Migration(
-    2, "half of it fails", ("CREATE TABLE further (x INTEGER)", "INSERT INTO absent VALUES (1)")
+    KNOWN + 1,
+    "half of it fails",
+    ("CREATE TABLE further (x INTEGER)", "INSERT INTO absent VALUES (1)"),
 )
 
 
@@ -30,9 +35,9 @@ def records(connection: sqlite3.Connection) -> list[tuple[int, str, int]]:
 
 def test_every_step_leaves_its_record(connection: sqlite3.Connection) -> None:
     steps = (*MIGRATIONS, ADDED)
-    assert migrate(connection, "c", lambda: NOON_NS, steps) == [1, 2]
+    assert migrate(connection, "c", lambda: NOON_NS, steps) == list(range(1, KNOWN + 2))
     assert records(connection) == [(step.version, step.name, NOON_NS) for step in steps]
-    assert schema_version(connection) == 2
+    assert schema_version(connection) == KNOWN + 1
 
 
 def test_migrating_again_does_nothing(connection: sqlite3.Connection) -> None:
@@ -46,7 +51,7 @@ def test_a_catalogue_in_use_is_brought_forward_with_what_it_holds(tmp_path: Path
     with Catalogue.open(path) as catalogue:
         catalogue.seal_chunk(TUESDAY, 1, DayCounts())
     connection = sqlite3.connect(path, isolation_level=None)
-    assert migrate(connection, "c", lambda: NOON_NS, (*MIGRATIONS, ADDED)) == [2]
+    assert migrate(connection, "c", lambda: NOON_NS, (*MIGRATIONS, ADDED)) == [KNOWN + 1]
     assert connection.execute("SELECT day FROM chunks").fetchall() == [("2017-07-04",)]
     assert connection.execute("SELECT x FROM further").fetchall() == [(1,)]
     connection.close()
@@ -57,11 +62,11 @@ def test_a_step_that_fails_leaves_neither_its_changes_nor_its_record(
 ) -> None:
     with pytest.raises(sqlite3.OperationalError, match="absent"):
         migrate(connection, "c", lambda: NOON_NS, (*MIGRATIONS, BROKEN))
-    assert schema_version(connection) == 1
-    assert [version for version, *_ in records(connection)] == [1]
+    assert schema_version(connection) == KNOWN
+    assert [version for version, *_ in records(connection)] == list(range(1, KNOWN + 1))
     tables = connection.execute("SELECT name FROM sqlite_master WHERE name = 'further'")
     assert tables.fetchall() == []
-    assert migrate(connection, "c", lambda: NOON_NS, (*MIGRATIONS, ADDED)) == [2]
+    assert migrate(connection, "c", lambda: NOON_NS, (*MIGRATIONS, ADDED)) == [KNOWN + 1]
 
 
 def test_a_catalogue_of_a_newer_program_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
@@ -71,7 +76,9 @@ def test_a_catalogue_of_a_newer_program_is_refused_and_left_as_it_is(tmp_path: P
     connection.close()
     before = path.read_bytes()
     for read_only in (True, False):
-        with pytest.raises(CatalogueNewerError, match="schema 2, this program knows up to 1"):
+        with pytest.raises(
+            CatalogueNewerError, match=f"schema {KNOWN + 1}, this program knows up to {KNOWN}"
+        ):
             Catalogue.open(path, read_only=read_only)
     assert path.read_bytes() == before
 

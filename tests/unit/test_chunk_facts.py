@@ -56,6 +56,8 @@ def test_a_day_prints_exactly_the_documented_shape() -> None:
                 "attempts": 3,
                 "next_retry": "2017-07-04T12:01:00Z",
                 "error": "out of memory",
+                "model": None,
+                "next": None,
             },
         },
         "coverage": {"timeseries": {"events": 7}, "semantic": {"events": 7}, "attack": {}},
@@ -70,6 +72,8 @@ def committed_json() -> dict[str, object]:
         "attempts": 1,
         "next_retry": None,
         "error": None,
+        "model": COMMITTED.model,
+        "next": None,
     }
 
 
