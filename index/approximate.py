@@ -22,9 +22,10 @@ from index.store import RowIds, Vectors, split_row_id
 
 Codes = NDArray[np.uint8]
 Sums = NDArray[np.uint32]
-# Candidates that are ranked by their exact vectors, for each one that is wanted.
-CANDIDATES = 4
-SPARE = 60
+# Candidates that are ranked by their exact vectors, for each one that is wanted, and beyond. Codes
+# tell scores apart to about a thousandth, so that few are needed.
+CANDIDATES = 1.5
+SPARE = 20
 # So few rows are read and compared without the lists.
 DIRECT = 512
 
@@ -143,7 +144,7 @@ class ApproximateRows(RowIndex):
         allowed, count = self._allowed(selection)
         if count <= max(DIRECT, k):
             return self._directly(queries, k, np.sort(self._ids[allowed]))
-        take = min(CANDIDATES * k + SPARE, count)
+        take = min(int(CANDIDATES * k) + SPARE, count)
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = min(self._index.nlist, -(-self.lists_searched * self.rows // count))
         bits = np.packbits(allowed, bitorder="little")

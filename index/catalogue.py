@@ -43,6 +43,7 @@ from index.edition_table import (
     read_editions,
     serving,
     state_key,
+    write_edition,
 )
 from index.errors import CatalogueError
 from index.row_facts import RowFactsTable
@@ -106,10 +107,8 @@ class Catalogue:
     def seal_chunk(self, day: date, revision: int, counts: Counts) -> None:
         """Record that a day was sealed: every index that lacks the revision becomes pending.
 
-        Sealing the same revision again changes the counts and nothing else.
-
-        Raises:
-            CatalogueError: a later revision was sealed before.
+        Sealing the same revision again changes the counts and nothing else; an earlier one than
+        the last is a CatalogueError.
         """
         if revision < 1:
             raise CatalogueError(f"{day} cannot be sealed as revision {revision}; the first is 1.")
@@ -212,11 +211,7 @@ class Catalogue:
         self._file.empty_journal()
 
     def copy_to(self, target: Path) -> None:
-        """Write the catalogue, as it is at one moment, to a new file; nobody waits for it.
-
-        Raises:
-            CatalogueError: it cannot be read, or `target` cannot be written.
-        """
+        """Write the catalogue, as it is at one moment, to a new file; nobody waits for it."""
         self._file.copy_to(target)
 
     def version(self) -> tuple[int, int]:
@@ -282,6 +277,11 @@ class Catalogue:
         """Serve the next edition if it is complete; see `index.edition_steps.switch`."""
         with self._file.writing() as connection:
             return edition_steps.switch(connection, index)
+
+    def adopt_edition(self, edition: Edition) -> None:
+        """Record an edition that is there and not known."""
+        with self._file.writing() as connection:
+            write_edition(connection, edition)
 
     def give_up_edition(self, index: str) -> None:
         """Forget the next edition of an index, as if it had not been begun."""

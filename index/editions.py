@@ -1,8 +1,8 @@
 """Making an index anew by another model, while the old edition is served.
 
-`begin` records the next edition; its days are then due like any others (`Catalogue.due`) and are
-committed to `open_edition`, one by one. `switch` makes it the one that is served, in a single
-transaction, once it has every day it can have. `tidy` removes what nobody serves any more. Each step
+`Catalogue.begin_edition` records the next edition; its days are then due like any others (`Catalogue.due`) and are
+committed to `open_edition`, one by one. `Catalogue.switch_edition`
+makes it the one that is served, in a single transaction, once it has every day it can have. `tidy` removes what nobody serves any more. Each step
 may be cut short anywhere and is taken again from the catalogue.
 """
 
@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 
 from index.catalogue import Catalogue
+from index.edition_table import Edition
 from index.errors import ModelMismatchError, StoreCorruptError, StoreMissingError, StoreWriteError
 from index.faiss_store import FaissStore
 from index.forget import forget_day
@@ -74,6 +75,25 @@ def held_model(root: Path, edition: str) -> tuple[int, ModelIdentity] | None:
         else:
             return None
     return manifest.dimension, manifest.model
+
+
+def adopt(root: Path, catalogue: Catalogue, index: str) -> None:
+    """Take the edition that is there for the one that is served, if the catalogue knows of none.
+
+    For a catalogue that was made anew: rows of days whose journal was let go are nowhere else.
+    """
+    if (root / index).exists() or catalogue.serving(index) != index:
+        return
+    found = []
+    for folder in sorted(root.glob(f"{index}-*")):
+        try:
+            manifest = read_manifest(folder, folder.name)
+        except (StoreCorruptError, StoreMissingError):
+            continue
+        found.append((manifest.rows, folder.name, manifest.model))
+    if found:
+        _, name, model = max(found, key=lambda one: one[:2])
+        catalogue.adopt_edition(Edition(name, index, "serving", model))
 
 
 def progress(catalogue: Catalogue, index: str) -> Progress | None:

@@ -30,7 +30,8 @@ from consumer.journal.retired import (
 )
 from consumer.retention.forget import read_tombstone
 from index.catalogue import Catalogue
-from index.chunks import Chunk
+from index.chunks import INDEX_NAMES, Chunk
+from index.editions import adopt
 from index.errors import CatalogueCorruptError, CatalogueError, StoreError
 from index.repair import set_aside
 
@@ -67,6 +68,8 @@ class CatalogueRepair:
                     with suppress(StoreError):
                         old = stack.enter_context(Catalogue.open(old_path, read_only=True))
                 catalogue = stack.enter_context(Catalogue.open(self._path))
+                for name in INDEX_NAMES:
+                    adopt(self._data_dir / "index", catalogue, name)
                 for day, folder in folders.items():
                     if is_retired(folder):
                         self._repair_retired(day, folder, catalogue, old)
@@ -125,15 +128,16 @@ class CatalogueRepair:
         """Bring the rows' facts of a day over, index by index, where they can still be read."""
         chunk = _chunk_of(old, day)
         for name, state in chunk.indices.items() if chunk else ():
+            edition = catalogue.serving(name)
             if state.revision != revision or state.model is None:
                 continue
             try:
                 # JSON knows plain mappings only.
                 facts = [replace(row, detail=dict(row.detail)) for row in old.facts_of(name, day)]
-                catalogue.stage_rows(name, day, revision, 0, facts)
+                catalogue.stage_rows(edition, day, revision, 0, facts)
                 catalogue.commit_index(
                     day,
-                    name,
+                    edition,
                     revision=revision,
                     rows=len(facts),
                     model=state.model,

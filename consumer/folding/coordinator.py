@@ -151,6 +151,8 @@ class Coordinator:
         if self._requests.held():
             self._note_open_days()
             return
+        # Before retention looks: a journal that is still needed for another model must stay.
+        self._moving.begin()
         if self._upkeep is not None:
             for day in self._upkeep.step(self._day_clock()):
                 self._counted.pop(day, None)

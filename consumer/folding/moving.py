@@ -14,7 +14,7 @@ from consumer.clock import Clock
 from consumer.folding.installed import Models
 from index.catalogue import Catalogue
 from index.chunks import INDEX_NAMES
-from index.editions import held_model, progress, tidy
+from index.editions import adopt, held_model, progress, tidy
 
 log = structlog.get_logger("moving")
 
@@ -52,6 +52,7 @@ class Moving:
             return
         self._looked = now
         for name in INDEX_NAMES:
+            adopt(self._root, self._catalogue, name)
             self.settle(name)
             model = self._models.installed(name)[1]
             held = held_model(self._root, self._catalogue.serving(name))

@@ -30,7 +30,8 @@ class HeldDay:
 
     Attributes:
         bytes: size of its segments.
-        whole: whether it is closed, and committed in all three indices at its last revision.
+        whole: whether it is closed, and committed in all three indices at its last revision, and
+            none of them is being embedded anew by another model.
     """
 
     day: date
@@ -102,6 +103,7 @@ class Retention:
                 and seal is not None
                 and (chunk.state, chunk.revision) == ("committed", seal.revision)
                 and not self._journal.unsealed(day)
+                and not chunk.upcoming
             )
             held.append(HeldDay(day, self._journal.counts(day).bytes, whole))
         return held

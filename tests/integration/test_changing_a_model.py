@@ -24,7 +24,8 @@ from consumer.folding.installed import Models
 from consumer.questions.encoders import encoder_files
 from consumer.questions.recall import Recall
 from consumer.retention.forget import ask_to_forget
-from consumer.settings import Settings
+from consumer.retention.retention import Retention
+from consumer.settings import RetentionSettings, Settings
 from index import editions
 from index.catalogue import Catalogue
 from index.chunks import Chunk
@@ -343,6 +344,43 @@ def test_damage_in_the_making_is_found_and_repair_makes_it_anew(settings: Settin
     assert answer["unrecoverable"] == []
     assert served(settings) == (NEW, [FOURTH, FIFTH, SIXTH])
     assert faults(settings) == set()
+
+
+def test_a_catalogue_made_anew_finds_the_edition_that_is_there(settings: Settings) -> None:
+    with upgraded(settings) as offline:
+        offline.reconcile()
+        offline.journal.retire(FOURTH)
+    path = settings.data.dir / "catalogue.sqlite"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"2017-07-05")] ^= 1  # the key of a record; facts can still be read
+    path.write_bytes(content)
+    answer = repair_data(
+        settings_of(settings.data.dir.parent, models={}),
+        clock=ManualClock(NOW),
+        executor=EventRows(NEW),
+        models=lambda _: (DIMENSION, NEW),
+    )
+    assert answer["unrecoverable"] == []
+    for name in INDICES:
+        assert served(settings, name) == (NEW, [FOURTH, FIFTH, SIXTH])
+    assert (folders(settings), faults(settings)) == (3, set())
+
+
+def test_a_journal_stays_while_another_model_needs_it(settings: Settings) -> None:
+    rule = RetentionSettings(journal_days=1, keep_days=1)
+    with upgraded(settings) as offline:
+        retention = Retention(
+            rule,
+            offline.journal,
+            offline.catalogue,
+            data_dir=settings.data.dir,
+            zone=settings.day.zone,
+        )
+        offline.coordinator.tick()
+        assert retention.apply(NOW) == []
+        offline.reconcile()
+        assert retention.apply(NOW) == [FOURTH, FIFTH, SIXTH]
+    assert served(settings) == (NEW, [FOURTH, FIFTH, SIXTH])
 
 
 def test_a_snapshot_from_the_middle_goes_on_where_it_was(
