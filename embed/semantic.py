@@ -34,7 +34,6 @@ from embed.sentences import SentenceEncoder, Tokens
 from models.store import ModelFiles
 
 RECIPE = RECIPES["semantic"]
-EVENT_IDS = 20
 TOP = 10
 BLOCK = 1024
 # Texts that are sent to the encoder together.
