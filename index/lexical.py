@@ -87,6 +87,8 @@ Places = NDArray[np.int64]
 
 # Phrases are remembered up to this number; beyond it new ones are taken apart each time.
 MOST_PHRASES = 200_000
+# Terms of most texts whose weights are kept for every text, 4 bytes each.
+MOST_DENSE = 32
 
 _WORD = re.compile(r"[^\W_]+")
 _PHRASE = re.compile(r"[,.;:]\s")
@@ -155,6 +157,7 @@ class Bm25:
         self._where = where.astype(np.int32)
         self._weight = weight.astype(np.float32)
         self._starts: Places = starts
+        self._dense: dict[int, NDArray[np.float32]] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -163,10 +166,25 @@ class Bm25:
         """The score of every text, float64 (n,); 0 for one that shares no term with the query."""
         found = np.zeros(self._count)
         for number in self._asked(query):
-            if number is not None:
+            if number is None:
+                continue
+            if 2 * self._holders[number] > self._count:
+                found += self._of_every_text(number)
+            else:
                 part = slice(self._starts[number], self._starts[number + 1])
                 found[self._where[part]] += self._weight[part]
         return found
+
+    def _of_every_text(self, number: int) -> NDArray[np.float32]:
+        """The weight of a term in every text: adding that is ten times as fast as picking texts."""
+        if number not in self._dense:
+            if len(self._dense) == MOST_DENSE:
+                del self._dense[next(iter(self._dense))]
+            part = slice(self._starts[number], self._starts[number + 1])
+            dense = np.zeros(self._count, dtype=np.float32)
+            dense[self._where[part]] = self._weight[part]
+            self._dense[number] = dense
+        return self._dense[number]
 
     def ceiling(self, query: str) -> float:
         """What no text can score more than: every term of the query, endlessly repeated.
