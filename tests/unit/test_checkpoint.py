@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from consumer.commands.app import app
-from consumer.folding.encoders import installed
+from consumer.folding.installed import installed
 from embed.timeseries import TimeSeriesEmbedder
 from models.checkpoint import Checkpoint, build_checkpoint, check_graph, use_shipped
 from models.errors import ManifestError, ModelAlteredError, ModelBuildError
