@@ -28,30 +28,6 @@ from consumer.clock import SystemClock
 from consumer.wire.envelope import Envelope
 from consumer.wire.keys import KeyRing, Scheme
 
-CONFIG = """\
-[data]
-dir = "data"
-min_free_mb = 64
-[registry]
-kind = "static"
-[day]
-clock = "event"
-grace_s = 1e9
-[api]
-port = 0
-[log]
-format = "json"
-[[detector.endpoints]]
-name = "bench"
-address = "{first}"
-[[detector.endpoints]]
-name = "later"
-address = "{later}"
-[[detector.keys]]
-id = "bench"
-scheme = "{scheme}"
-hex = "{key}"
-"""
 #: A day that the service finds sealed and closes while events arrive.
 CLOSED_DAY = date(2017, 7, 4)
 CEILING_S = 6.0
@@ -96,7 +72,7 @@ def measure(
     with_ceiling: bool = True,
     close_events: int = 0,
     before: str = "",
-    extra: str = "",
+    config: Path | None = None,
     ahead: int = AHEAD,
 ) -> dict[str, Any]:
     """Run the service against the publisher and report.
@@ -106,7 +82,7 @@ def measure(
         share: of the ceiling; takes the place of the load's rate, unless it is 0.
         close_events: size of a day that is closed meanwhile.
         before: what the service is started with.
-        extra: TOML that is added to its settings.
+        config: settings of the service, beside what the benchmark needs.
         ahead: messages sealed before the run.
     """
     bare = ceiling(load.scheme, load.size) if with_ceiling else 0.0
@@ -121,13 +97,24 @@ def measure(
         first = Publisher(load, ahead=ahead)
         later_load = Load(load.scheme, load.rate, LATER_S, load.size, first=10**11)
         later = Publisher(later_load, ahead=0)
-        (folder / "dayfold.toml").write_text(
-            CONFIG.format(
-                first=first.endpoint, later=later.endpoint, scheme=load.scheme, key=SEED.hex()
-            )
-            + extra
-        )
-        service = Service(folder, shlex.split(before))
+        environment = {
+            "DAYFOLD_DATA__DIR": str(data),
+            "DAYFOLD_DATA__MIN_FREE_MB": "64",
+            "DAYFOLD_REGISTRY__KIND": "static",
+            "DAYFOLD_DAY__CLOCK": "event",
+            "DAYFOLD_DAY__GRACE_S": "1e9",
+            "DAYFOLD_API__PORT": "0",
+            "DAYFOLD_DETECTOR__ENDPOINTS": json.dumps(
+                [
+                    {"name": name, "address": publisher.endpoint}
+                    for name, publisher in (("bench", first), ("later", later))
+                ]
+            ),
+            "DAYFOLD_DETECTOR__KEYS": json.dumps(
+                [{"id": "bench", "scheme": load.scheme, "hex": SEED.hex()}]
+            ),
+        }
+        service = Service(folder, shlex.split(before), config, environment)
         try:
             service.start()
             service.connected(2)
@@ -192,6 +179,7 @@ def _closed(service: Service) -> dict[str, Any]:
                 return {
                     "state": day["state"],
                     "events": day["events"],
+                    "errors": [i["error"] for i in day["indices"].values() if i["error"]],
                     "fold_seconds": round(fold["last_seconds"], 1),
                     "fold_rss_peak_mb": round(fold["last_rss_peak_mb"], 1),
                 }
@@ -212,9 +200,7 @@ def main() -> None:
         "--close-events", type=int, default=0, help="close a day of so many events meanwhile"
     )
     parser.add_argument("--before", default="", help="start the service with this, such as taskset")
-    parser.add_argument(
-        "--settings", default="", help="a TOML file added to the service's settings"
-    )
+    parser.add_argument("--config", type=Path, help="settings of the service")
     parser.add_argument("--no-ceiling", action="store_true", help="leave the ceiling out")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
@@ -227,7 +213,7 @@ def main() -> None:
         with_ceiling=not asked.no_ceiling,
         close_events=asked.close_events,
         before=asked.before,
-        extra=Path(asked.settings).read_text() if asked.settings else "",
+        config=asked.config,
         ahead=asked.ahead,
     )
     if asked.json:

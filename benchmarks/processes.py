@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,8 @@ class Service:
 
     Args:
         before: a command that the service is started with, such as `taskset -c 0`.
+        config: its settings; None for the defaults.
+        environment: more of them, as variables, which go before the file.
 
     Attributes:
         ready_s: from the start of the process to its word that it receives.
@@ -95,6 +97,8 @@ class Service:
 
     folder: Path
     before: Sequence[str] = ()
+    config: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
     ready_s: float = 0.0
     rss_peak_mb: float = 0.0
     tree_peak_mb: float = 0.0
@@ -111,9 +115,10 @@ class Service:
                 self._process = subprocess.Popen(
                     [
                         *self.before, sys.executable, "-m", "consumer", "run",
-                        "--config", str(self.folder / "dayfold.toml"),
+                        *([] if self.config is None else ["--config", str(self.config)]),
                     ],
-                    stdout=log, stderr=log, env={**os.environ, "NOTIFY_SOCKET": str(notify)},
+                    stdout=log, stderr=log,
+                    env={**os.environ, **self.environment, "NOTIFY_SOCKET": str(notify)},
                 )  # fmt: skip
             while b"READY=1" not in listener.recv(1024):
                 pass

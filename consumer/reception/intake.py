@@ -36,6 +36,10 @@ log = structlog.get_logger("intake")
 
 BATCH = 512
 WAIT_S = 0.05
+# A batch costs as much as ten events. After a small one the next may gather, a moment only: less
+# than any detector's queue holds, and far less than a group commit takes.
+FEW = 64
+GATHER_S = 0.005
 # A v1 nonce is four zero bytes and a u64 counter. A message that no key opens but whose counter
 # follows closely on the last one that opened is damaged rather than under an unknown key.
 NEAR_COUNTER = 1 << 16
@@ -143,6 +147,8 @@ class Intake:
                     arrivals = self._source.take(BATCH, 0.0 if stopping or busy else WAIT_S)
                     if arrivals:
                         self.accept(arrivals)
+                        if len(arrivals) < FEW and not (stopping or busy):
+                            self._stopping.wait(GATHER_S)
                     elif stopping:
                         break
                     busy = not stopping and (self._step_retry() | self._between())

@@ -34,7 +34,7 @@ __all__ = ["DetectorLink", "Endpoint", "Subscriber", "connectable"]
 log = structlog.get_logger("subscriber")
 
 #: A taker that has not looked at the sockets for so long is held up: somebody else reads them.
-AWAY_S: Final = 0.05
+AWAY_S: Final = 0.1
 #: Nothing stays in ZeroMQ's own queues for longer, because those have no limit in bytes.
 WAITED_S: Final = 0.1
 _JOIN_S: Final = 5.0
