@@ -7,13 +7,19 @@ of threads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
+
+# Since 1.32 the runtime's own builds collect events for its makers and send them when there is a
+# network. Nobody is told anything from here; it must be said before the import (its Privacy.md).
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
 
 from embed.rows import ModelFacts
 from models.errors import ModelRunError

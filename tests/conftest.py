@@ -1,10 +1,14 @@
 """What holds for every test."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from hypothesis import settings
+
+# For tests that use the runtime themselves; see embed.onnx_session.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 # How long an example takes says nothing about what is tested, only about the machine.
 settings.register_profile("dayfold", deadline=None)

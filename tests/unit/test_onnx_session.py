@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,3 +65,24 @@ def test_weights_that_are_not_there_are_named(files: ModelFiles, tmp_path: Path)
 def test_an_encoder_needs_a_thread() -> None:
     with pytest.raises(ValueError, match="at least 1 thread"):
         SessionOptions(threads=0)
+
+
+def test_the_runtime_collects_nothing_for_its_makers(files: ModelFiles, tmp_path: Path) -> None:
+    """Its collector keeps a device number and a queue in the home folder before it sends them."""
+    home = tmp_path / "home"
+    home.mkdir()
+    program = (
+        "import sys; from embed import onnx_session;"
+        "onnx_session.onnxruntime.InferenceSession(sys.argv[1]);"
+        "import os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(files.graph)],
+        env={**environment, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "1"
+    assert [path for path in home.rglob("*") if path.is_file()] == []
