@@ -15,6 +15,7 @@ from embed.timeseries import TimeSeriesEmbedder
 from models import evaluate_attack as attack
 from models import evaluate_timeseries as timeseries
 from models.evaluate_attack import steadiness
+from models.other_networks import other_networks
 from models.store import locate
 
 THREADS = 2
@@ -29,7 +30,7 @@ def measure_attack(sources: Sources) -> dict[str, Any]:
         shipped weights have seen most flows in training; only `time` says something about unseen
         ones. `forest` is None unless scikit-learn is installed.
         `steadiness`: mean cosine of held-out flows to themselves, changed in one way.
-        `prevalence`: see `consumer.evaluation.prevalence`.
+        `other_networks`: see `models.other_networks`. `prevalence`: see `consumer.evaluation.prevalence`.
 
     Raises:
         ModelError: the encoder is not on this machine, or altered.
@@ -61,6 +62,10 @@ def measure_attack(sources: Sources) -> dict[str, Any]:
         "flows": len(flows.labels),
         "splits": splits,
         "steadiness": _rounded(steadiness(ours.embed_features, held_flows.features)),
+        "other_networks": {
+            name: _rounded(one)
+            for name, one in other_networks(ours.embed_features, flows, flows.held_by_time).items()
+        },
         "prevalence": measure_prevalence(ours.embed_features, held_flows),
         "seconds": round(time.monotonic() - started, 1),
     }

@@ -1,6 +1,5 @@
 """Writes a trained checkpoint as ONNX and checks it against PyTorch.
 
-    python -m models.training.export attack checkpoint.pt models/artefacts/attack.onnx
     python -m models.training.export timeseries checkpoint.pt models/artefacts/timeseries.onnx --fp16
 
 With `--fp16` large weights are stored in half precision and widened when the graph is loaded;
@@ -19,26 +18,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from models.training.attack_net import AttackEncoder, columns
 from models.training.timeseries_net import SeriesEncoder
 
 OPSET = 18
 LARGE = 4096  # elements; smaller weights stay in float32
-
-
-def attack_inputs(seed: int) -> list[Tensor]:
-    """Raw features with missing values, sentinels, infinities and absurd sizes."""
-    generator = torch.Generator().manual_seed(seed)
-    batches = []
-    for n in (1, 7, 300):
-        features = torch.exp(torch.randn(n, 83, generator=generator) * 5)
-        dice = torch.rand(n, 83, generator=generator)
-        features = torch.where(dice < 0.2, torch.tensor(math.nan), features)
-        features = torch.where((dice > 0.2) & (dice < 0.22), torch.tensor(-9999.0), features)
-        features = torch.where((dice > 0.22) & (dice < 0.23), torch.tensor(math.inf), features)
-        features = torch.where((dice > 0.23) & (dice < 0.24), torch.tensor(-3e30), features)
-        batches.append(features)
-    return [*batches, torch.full((2, 83), math.nan), torch.zeros(2, 83)]
 
 
 def series_inputs(seed: int) -> list[Tensor]:
@@ -72,13 +55,10 @@ def halved(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def load(kind: str, checkpoint: Path) -> nn.Module:
+def load(checkpoint: Path) -> nn.Module:
     """The network of a checkpoint, ready to run."""
     saved = torch.load(checkpoint, weights_only=True)
-    if kind == "attack":
-        net: nn.Module = AttackEncoder(columns())
-    else:
-        net = SeriesEncoder()
+    net = SeriesEncoder()
     net.load_state_dict(saved["net"])
     return net.eval()
 
@@ -92,18 +72,13 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def export(kind: str, net: nn.Module, target: Path, *, half: bool) -> None:
-    """Writes the graph with dynamic rows, and for series a dynamic length."""
-    if kind == "attack":
-        example, name = attack_inputs(0)[1], "features"
-        dynamic: dict[int, torch.export.Dim] = {0: torch.export.Dim("n")}
-    else:
-        example, name = series_inputs(0)[1], "series"
-        dynamic = {0: torch.export.Dim("n"), 1: torch.export.Dim("length", min=2, max=2048)}
+def export(net: nn.Module, target: Path, *, half: bool) -> None:
+    """Writes the graph with dynamic rows, and a dynamic length."""
+    dynamic = {0: torch.export.Dim("n"), 1: torch.export.Dim("length", min=2, max=2048)}
     program = torch.onnx.export(
         net,
-        (example,),
-        input_names=[name],
+        (series_inputs(0)[1],),
+        input_names=["series"],
         output_names=["embedding"],
         dynamic_shapes=(dynamic,),
         opset_version=OPSET,
@@ -117,12 +92,12 @@ def export(kind: str, net: nn.Module, target: Path, *, half: bool) -> None:
     target.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def compare(kind: str, net: nn.Module, target: Path) -> tuple[float, float]:
+def compare(net: nn.Module, target: Path) -> tuple[float, float]:
     """Largest difference of any number, and smallest cosine, between PyTorch and the artefact."""
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     worst, least = 0.0, 1.0
-    for batch in attack_inputs(1) if kind == "attack" else series_inputs(1):
+    for batch in series_inputs(1):
         with torch.no_grad():
             ours = net(batch).numpy()
         theirs = session.run(None, {name: batch.numpy()})[0]
@@ -137,21 +112,21 @@ def compare(kind: str, net: nn.Module, target: Path) -> tuple[float, float]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("attack", "timeseries"))
+    parser.add_argument("kind", choices=("timeseries",))
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--fp16", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    net = load(options.kind, options.checkpoint)
-    export(options.kind, net, options.target, half=False)
-    worst, _ = compare(options.kind, net, options.target)
+    net = load(options.checkpoint)
+    export(net, options.target, half=False)
+    worst, _ = compare(net, options.target)
     print(f"float32: largest difference to PyTorch {worst:.2e}")
     if worst > 1e-4:
         raise SystemExit("the artefact differs from PyTorch by more than 1e-4")
     if options.fp16:
-        export(options.kind, net, options.target, half=True)
-        worst, least = compare(options.kind, net, options.target)
+        export(net, options.target, half=True)
+        worst, least = compare(net, options.target)
         print(f"fp16 weights: largest difference {worst:.2e}, smallest cosine {least:.6f}")
     content = options.target.read_bytes()
     print(f"{len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}")

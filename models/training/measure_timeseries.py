@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--random", type=int, default=3, help="random initialisations to average")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    net = load("timeseries", options.checkpoint)
+    net = load(options.checkpoint)
     encoders: dict[str, list[Encoder]] = {"ours": [encoder_of(net)], "z-normalised": [z_normalised]}
     fresh = []
     for seed in range(options.random):

@@ -1,142 +1,129 @@
-"""Trains the attack encoder; a run takes a few minutes on one core.
+"""Trains the attack encoder and writes it as ONNX; a run takes half a minute on one core.
 
-    python -m models.training.train_attack --flows flows.parquet --out checkpoint.pt
+    python -m models.training.train_attack --flows flows.parquet --out models/artefacts/attack.onnx
 
-Supervised contrastive loss over two changed copies of each flow, plus an instance term (each copy
-finds its twin among flows of its own class, which keeps a class from collapsing to a point) and
-a linear classifier on the vector. `--split time` trains on the clock blocks that are not held
-out, `--leave LABEL` leaves a class out altogether.
+Eight random forests (L. Breiman, 2001), each on half the flows a tree and with a part of them
+changed (`attack_views`), go into one graph beside the geometry of the features (`attack_graph`).
+Trees that saw only half of the flows tell of the other half what they would tell of new ones, so
+that known and new flows of a kind lie together; forests kept apart, instead of one large one,
+keep where the forests disagree, which is where a flow is unlike what they know.
+
+`--split time` trains on the clock blocks that are not held out, `--leave LABEL` leaves a class out
+altogether.
 """
 
+from __future__ import annotations
+
 import argparse
+import hashlib
 import json
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
+import onnxruntime
+from sklearn.ensemble import RandomForestClassifier
 
 from models.evaluate_attack import (
     BENIGN,
     Encoder,
+    Flags,
     Floats,
     LabelledFlows,
     raw_encoder,
     read_flows,
     retrieval,
+    steadiness,
     unseen_class,
 )
-from models.training.attack_net import AttackEncoder, columns
-from models.training.attack_views import Views
+from models.training.attack_graph import GEOMETRIC, Scale, encoder, scale_of, scaled_features
+from models.training.attack_views import changed
+
+FORESTS = 8
+TOLERANCE = 1e-4
 
 
-def encoder_of(net: AttackEncoder) -> Encoder:
-    """The network as a function of numpy arrays."""
+def train(flows: LabelledFlows, chosen: Flags, options: argparse.Namespace) -> bytes:
+    """The encoder as ONNX, trained on the flows of `chosen`; the same seed gives the same bytes.
 
-    def encode(features: Floats) -> Floats:
-        net.eval()
-        with torch.no_grad():
-            parts = torch.from_numpy(features).split(4096)
-            return torch.cat([net(part) for part in parts]).numpy()
-
-    return encode
-
-
-def contrastive(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Supervised contrastive loss (P. Khosla et al., 2020)."""
-    scores = vectors @ vectors.T / temperature
-    own = torch.eye(len(vectors), dtype=torch.bool)
-    scores = scores.masked_fill(own, -1e4)
-    alike = (labels[:, None] == labels[None]) & ~own
-    logs = scores - torch.logsumexp(scores, 1, keepdim=True)
-    return -((logs * alike).sum(1) / alike.sum(1).clamp(min=1)).mean()
-
-
-def twins(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Each copy finds its twin among the copies of its own class (class-conditional InfoNCE)."""
-    n = len(vectors) // 2
-    scores = vectors @ vectors.T / temperature
-    other = labels[:, None] != labels[None]
-    scores = scores.masked_fill(other | torch.eye(2 * n, dtype=torch.bool), -1e4)
-    target = torch.cat((torch.arange(n, 2 * n), torch.arange(n)))
-    return functional.cross_entropy(scores, target)
+    Raises:
+        ArithmeticError: the graph says something else than the forests themselves.
+    """
+    features, labels = flows.features[chosen], flows.labels[chosen]
+    scale = scale_of(features)
+    forests = []
+    for number in range(FORESTS):
+        rng = np.random.default_rng((options.seed, number))
+        moved = rng.random(len(features)) < options.changed
+        copy = features.copy()
+        copy[moved] = changed(features[moved], rng, strength=options.strength)
+        forest = RandomForestClassifier(
+            options.trees,
+            max_samples=options.sample,
+            max_features=options.columns,
+            random_state=options.seed + number,
+            n_jobs=options.threads,
+        )
+        forests.append(forest.fit(scaled_features(scale, copy), labels))
+    content = encoder(scale, forests).SerializeToString(deterministic=True)
+    difference = parity(content, scale, forests, awkward(features[:2000], options.seed))
+    print(f"largest difference between the graph and the forests: {difference:.1e}")
+    if difference > TOLERANCE:
+        raise ArithmeticError(f"the graph is off by {difference:.1e}")
+    return content
 
 
-def chances(labels: Tensor, power: float) -> Tensor:
-    """Chance of each flow to be drawn: classes weigh by their size to `power`."""
-    counts = torch.bincount(labels).float()
-    weights = counts.clamp(min=1) ** (power - 1)
-    return weights[labels]
-
-
-def train(flows: LabelledFlows, chosen: np.ndarray, options: argparse.Namespace) -> AttackEncoder:
-    """Trains on the flows of `chosen`; the same seed gives the same weights on one thread."""
-    torch.manual_seed(options.seed)
-    known = columns()
-    features = torch.from_numpy(flows.features[chosen])
-    names, numbers = np.unique(flows.labels[chosen], return_inverse=True)
-    labels = torch.from_numpy(numbers)
-    net = AttackEncoder(known, options.dropout)
-    net.prepared.fit(features)
-    head = nn.Linear(256, len(names))
-    views = Views(known, options.seed, options.strength)
-    parameters = [*net.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=options.rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.rate, total_steps=options.steps, pct_start=0.05
+def awkward(features: Floats, seed: int) -> Floats:
+    """Flows with missing, infinite, sentinel and absurd values among their own, and some of nothing."""
+    rng = np.random.default_rng(seed)
+    dice, rows = rng.random(features.shape), features.copy()
+    for value, below in ((-3e30, 0.24), (np.inf, 0.23), (-9999.0, 0.22), (np.nan, 0.2)):
+        rows[dice < below] = value
+    return np.concatenate(
+        (features, rows, np.full((1, 83), np.nan, np.float32), np.zeros((1, 83), np.float32))
     )
-    weights = chances(labels, options.power)
-    generator = torch.Generator().manual_seed(options.seed)
-    sums, began = np.zeros(3), time.monotonic()
-    curve = []
-    net.train()
-    for step in range(options.steps):
-        drawn = torch.multinomial(weights, options.batch, replacement=True, generator=generator)
-        batch, own = features[drawn], labels[drawn]
-        both = torch.cat((views(batch), views(batch) if step % 2 else batch))
-        twice = torch.cat((own, own))
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            vectors = net(both).float()
-        near = contrastive(vectors, twice, options.temperature)
-        twin = twins(vectors, twice, options.temperature)
-        told = functional.cross_entropy(head(vectors) * 8, twice)
-        loss = near + options.twins * twin + options.classify * told
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 2.0)
-        optimiser.step()
-        schedule.step()
-        sums += (near.item(), twin.item(), told.item())
-        if (step + 1) % 250 == 0:
-            values = [round(float(v), 4) for v in sums / 250]
-            curve.append(
-                dict(zip(("contrast", "twins", "classify"), values, strict=True))
-                | {"step": step + 1}
-            )
-            print(json.dumps(curve[-1]), f"{time.monotonic() - began:.0f} s", flush=True)
-            sums[:] = 0
-    net.eval()
-    net.curve = curve
-    return net
 
 
-def figures(net: AttackEncoder, flows: LabelledFlows, options: argparse.Namespace) -> dict:
+def parity(
+    content: bytes, scale: Scale, forests: Sequence[RandomForestClassifier], features: Floats
+) -> float:
+    """Largest difference of a learnt number between the graph and scikit-learn."""
+    seen = scaled_features(scale, features)
+    chances = np.concatenate([forest.predict_proba(seen) for forest in forests], axis=1)
+    vectors = encoder_of(content)(features)[:, GEOMETRIC : GEOMETRIC + chances.shape[1]]
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return float(np.abs(vectors / lengths - np.sqrt(chances / len(forests))).max())
+
+
+def encoder_of(content: bytes) -> Encoder:
+    """The graph as a function of numpy arrays."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options)
+    return lambda features: np.concatenate(
+        [
+            session.run(None, {"features": features[at : at + 4096]})[0]
+            for at in range(0, len(features), 4096)
+        ]
+    )
+
+
+def figures(
+    content: bytes, flows: LabelledFlows, options: argparse.Namespace
+) -> Iterator[tuple[str, dict[str, float]]]:
     """What this run can show, against the raw features on the same split."""
     held = flows.held_at_random if options.split == "random" else flows.held_by_time
-    encode, raw = encoder_of(net), raw_encoder(flows.features[~held])
-    if options.leave:
-        return {
-            "ours": unseen_class(encode, flows, held, options.leave),
-            "ours without ports": unseen_class(encode, flows, held, options.leave, ports=False),
-            "raw": unseen_class(raw, flows, held, options.leave),
-        }
-    return {
-        "ours": retrieval(encode, flows, held),
-        "ours without ports": retrieval(encode, flows, held, ports=False),
-        "raw": retrieval(raw, flows, held),
-    }
+    both = {"ours": encoder_of(content), "raw": raw_encoder(flows.features[~held])}
+    for name, encode in both.items():
+        for ports in (True, False):
+            if options.leave:
+                found = unseen_class(encode, flows, held, options.leave, ports=ports)
+            else:
+                found = retrieval(encode, flows, held, ports=ports)
+            yield name if ports else f"{name} without ports", found
+    if not options.leave:
+        yield "steadiness", steadiness(both["ours"], flows.features[held])
 
 
 def main() -> None:
@@ -146,34 +133,31 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--split", choices=("time", "random", "none"), default="time")
     parser.add_argument("--leave", default="", help="a label to leave out of training")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=512)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--power", type=float, default=0.5, help="1: as in the data, 0: all alike")
-    parser.add_argument("--temperature", type=float, default=0.1)
-    parser.add_argument("--twins", type=float, default=0.2)
-    parser.add_argument("--classify", type=float, default=0.5)
-    parser.add_argument("--strength", type=float, default=1.0, help="of the changed copies")
-    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--trees", type=int, default=25, help="of each of the eight forests")
+    parser.add_argument("--sample", type=float, default=0.5, help="share of the flows a tree sees")
+    parser.add_argument("--columns", type=float, default=0.25, help="share of columns a node tries")
+    parser.add_argument("--changed", type=float, default=0.3, help="share of the flows changed")
+    parser.add_argument("--strength", type=float, default=1.0, help="of the changes")
     parser.add_argument("--seed", type=int, default=2017)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=False)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     flows = read_flows(options.flows)
     held = flows.held_at_random if options.split == "random" else flows.held_by_time
-    chosen = (~held if options.split != "none" else np.ones(len(held), bool)) & (
+    chosen = (~held if options.split != "none" else np.ones(len(held), np.bool_)) & (
         flows.labels != options.leave
     )
-    print(
-        f"{int(chosen.sum())} flows to learn from, {int((flows.labels == BENIGN)[chosen].sum())} benign"
-    )
-    net = train(flows, chosen, options)
-    found = figures(net, flows, options)
-    print(json.dumps(found, indent=1))
+    quiet = int((flows.labels == BENIGN)[chosen].sum())
+    print(f"{int(chosen.sum())} flows to learn from, {quiet} of them benign")
+    began = time.monotonic()
+    content = train(flows, chosen, options)
+    digest = hashlib.sha256(content).hexdigest()
+    print(f"{time.monotonic() - began:.0f} s, {len(content)} bytes, sha256 {digest}", flush=True)
     if options.out:
-        facts = {"options": {k: str(v) for k, v in vars(options).items()}, "curve": net.curve}
-        torch.save({"net": net.state_dict(), "facts": facts | {"figures": found}}, options.out)
+        options.out.write_bytes(content)
+    for name, found in figures(content, flows, options):
+        print(
+            json.dumps({name: {key: round(value, 4) for key, value in found.items()}}), flush=True
+        )
 
 
 if __name__ == "__main__":

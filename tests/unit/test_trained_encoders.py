@@ -83,6 +83,34 @@ def test_detector_scores_do_not_throw_a_flow_far(attack: Graph, flows: Floats) -
     assert (attack(flows) * attack(scored)).sum(1).mean() > 0.8
 
 
+def test_what_is_far_in_the_features_is_far_in_the_vector(attack: Graph, flows: Floats) -> None:
+    nearby, elsewhere = flows.copy(), flows.copy()
+    nearby[:, 5:67] *= 1.1
+    elsewhere[:, 5:67] = np.random.default_rng(8).permutation(flows[:, 5:67].T).T
+    own = attack(flows)
+    assert (own * attack(nearby)).sum(1).min() > (own * attack(elsewhere)).sum(1).max()
+
+
+def test_ports_alone_do_not_carry_a_vector(attack: Graph, flows: Floats) -> None:
+    other, without = flows.copy(), flows.copy()
+    other[:, :2] = np.random.default_rng(9).integers(1, 65536, (40, 2))
+    without[:, :2] = np.nan
+    assert (attack(flows) * attack(other)).sum(1).mean() > 0.9
+    assert (attack(flows) * attack(without)).sum(1).mean() > 0.9
+
+
+def test_an_absurd_value_cannot_outweigh_all_others(attack: Graph, flows: Floats) -> None:
+    absurd = flows.copy()
+    absurd[:, 30] = 3e30
+    assert (attack(flows) * attack(absurd)).sum(1).min() > 0.8
+
+
+def test_a_fifth_of_the_features_may_be_missing(attack: Graph, flows: Floats) -> None:
+    holes = flows.copy()
+    holes[np.random.default_rng(10).random(flows.shape) < 0.2] = np.nan
+    assert (attack(flows) * attack(holes)).sum(1).mean() > 0.8
+
+
 def test_a_vector_does_not_depend_on_its_batch(attack: Graph, flows: Floats) -> None:
     assert np.allclose(attack(flows)[7], attack(flows[7:8])[0], atol=1e-5)
 
