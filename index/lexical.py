@@ -89,6 +89,8 @@ Places = NDArray[np.int64]
 MOST_PHRASES = 200_000
 # Terms of most texts whose weights are kept for every text, 4 bytes each.
 MOST_DENSE = 32
+# Scores that are looked at together for the best one of them.
+BLOCK = 256
 
 _WORD = re.compile(r"[^\W_]+")
 _PHRASE = re.compile(r"[,.;:]\s")
@@ -206,9 +208,9 @@ class Bm25:
             k: at least 1.
             among: bool (n,), which texts to consider; all if not given.
         """
-        if among is not None:
+        if among is not None and not among.all():
             found = np.where(among, found, 0.0)
-        places = np.flatnonzero(found)
+        places = _promising(found, k)
         if len(places) > k:
             # Equals of the last place are kept until the order decides among them.
             edge = np.partition(found[places], -k)[-k]
@@ -241,3 +243,17 @@ def _term_numbers(texts: Sequence[str], number: dict[str, int]) -> tuple[Places,
             flat.extend(found)
         lengths[place] = len(flat) - before
     return np.frombuffer(flat, np.int64) if flat else np.empty(0, np.int64), lengths
+
+
+def _promising(found: Scores, k: int) -> Places:
+    """Places of scores above 0, the `k` best among them; few more of many.
+
+    The k-th best of the best of each block is no better than the k-th best of all.
+    """
+    blocks = len(found) // BLOCK
+    least = 0.0
+    if blocks > k:
+        tops = found[: blocks * BLOCK].reshape(blocks, BLOCK).max(axis=1)
+        least = float(np.partition(tops, -k)[-k])
+    places: Places = np.flatnonzero(found >= least) if least > 0.0 else np.flatnonzero(found)
+    return places

@@ -79,3 +79,11 @@ def test_a_phrase_that_comes_again_counts_as_it_did() -> None:
     one_by_one = Bm25([text.replace(",", " ").replace(".", " ") for text in texts])
     for query in ("scan", "port scan in the night", "hosts"):
         assert ranked.scores(query).tolist() == one_by_one.scores(query).tolist()
+
+
+def test_the_best_of_many_are_those_of_a_full_sort_with_equals_in_their_order() -> None:
+    ranked = Bm25([f"a{n % 7} b{n % 11} c{n % 5}" for n in range(20_000)])
+    for query in ("a3 b4 c1", "a3", "nothing"):
+        scores = ranked.scores(query)
+        expected = [n for n in np.argsort(-scores, kind="stable").tolist() if scores[n] > 0]
+        assert ranked.best(scores, 50).tolist() == expected[:50]
