@@ -84,6 +84,8 @@ class ApproximateRows(RowIndex):
     """
 
     def __init__(self, trained: Trained, read: Callable[[RowIds], Vectors]) -> None:
+        # A few lists are not worth a second thread, and OpenMP's threads spin while they wait.
+        faiss.omp_set_num_threads(1)
         self.trained = trained
         self.lists_searched = trained.lists_searched
         self._index: Any = faiss.clone_index(trained.index)

@@ -75,6 +75,8 @@ def tend(root: Path, name: str, *, approximate_from: int = APPROXIMATE_FROM) -> 
     """
     folder = root / name
     lock = take_lock(folder)
+    # Nobody waits for this, and answers may be wanted beside it.
+    faiss.omp_set_num_threads(1)
     try:
         manifest = read_manifest(folder, name)
         if manifest.rows < approximate_from:
