@@ -1,10 +1,11 @@
 """How cost grows: closing a day against its events, searching an index against its rows, as one PNG.
 
-Calls `benchmarks.close` and `benchmarks.search`, each size several times, so that the noise shows. Every run
-is a process of its own. What was measured is printed as JSON, and can be drawn again from it:
+Calls `benchmarks.close` and `benchmarks.search`, each size several times, so that the noise shows. Every
+run is a process of its own and leaves a line in the file of points, so that a long measurement can
+be broken off, gone on with, and drawn again:
 
-    python -m benchmarks.growth --events 1000 3000 10000 --rows 10000 100000 --runs 3 --png growth.png
-    python -m benchmarks.growth --drawn-from measured.json --png growth.png
+    python -m benchmarks.growth --events 1000 3000 10000 --rows 10000 100000 --runs 3
+    python -m benchmarks.growth --runs 0     # draws what there is
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +32,16 @@ def run(benchmark: str, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", f"benchmarks.{benchmark}", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
-    return {**found, "load": round(os.getloadavg()[0], 1)}
+    return {"benchmark": benchmark, **found, "load": round(os.getloadavg()[0], 1)}
 
 
-def measure(events: Sequence[int], rows: Sequence[int], runs: int) -> dict[str, Any]:
+def measure(events: Sequence[int], rows: Sequence[int], runs: int) -> Iterator[dict[str, Any]]:
     """Every size `runs` times, sizes in turn, so that a slow minute does not fall on one of them."""
-    close, search = [], []
     for _ in range(runs):
-        close += [run("close", "--events", str(count)) for count in events]
-        search += [run("search", "--rows", str(count), "--queries", "100") for count in rows]
-    return {"machine": machine(), "runs": runs, "close": close, "search": search}
+        for count in rows:
+            yield run("search", "--rows", str(count), "--queries", "100")
+        for count in events:
+            yield run("close", "--events", str(count))
 
 
 def machine() -> str:
@@ -53,22 +54,30 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({model}), {platform.system()} {platform.machine()}"
 
 
-def draw(measured: dict[str, Any], png: Path) -> None:
+def draw(points: Sequence[dict[str, Any]], png: Path) -> None:
     """Three panels with logarithmic axes: a dot for each run, a line through the medians."""
     figure = Figure(figsize=(11, 4), dpi=100, layout="constrained")
     panels = figure.subplots(1, 3)
-    close, search = measured["close"], measured["search"]
+    close = [point for point in points if point["benchmark"] == "close"]
+    search = [point for point in points if point["benchmark"] == "search"]
     _panel(panels[0], close, "events", {"seconds": "whole day"}, "events of the day", "seconds")
     panels[0].set_title("closing a day")
-    _panel(panels[1], close, "events", {"rss_peak_mb": "child"}, "events of the day", "MB, peak")
+    _panel(
+        panels[1],
+        close,
+        "events",
+        {"rss_peak_mb": "service and child"},
+        "events of the day",
+        "MB, peak",
+    )
     panels[1].set_title("memory of closing")
     percentiles = {"p50_ms": "half of the searches", "p99_ms": "99 of 100"}
     _panel(panels[2], search, "rows", percentiles, "rows of the index", "milliseconds")
     panels[2].set_title("one search by meaning")
-    loads = [point["load"] for point in close + search]
+    loads = [point["load"] for point in points]
     figure.supxlabel(
-        f"{measured['machine']}, shared: load {min(loads):g} to {max(loads):g}; "
-        f"{measured['runs']} runs of each size, one dot each, the line through their medians",
+        f"{machine()}, shared with other work: load {min(loads):g} to {max(loads):g}. One dot a run, "
+        "the line through the medians",
         fontsize=8,
     )
     figure.savefig(png, metadata={"Software": None})
@@ -108,14 +117,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[5_000, 20_000, 50_000, 100_000])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--png", type=Path, default=Path("docs/growth.png"))
-    parser.add_argument("--drawn-from", type=Path, help="draw what an earlier run printed")
+    parser.add_argument("--points", type=Path, default=Path("growth.jsonl"))
     asked = parser.parse_args()
-    if asked.drawn_from is not None:
-        measured = json.loads(asked.drawn_from.read_text(encoding="utf-8"))
-    else:
-        measured = measure(asked.events, asked.rows, asked.runs)
-    draw(measured, asked.png)
-    print(json.dumps(measured, indent=1))
+    with asked.points.open("a", encoding="utf-8") as file:
+        for point in measure(asked.events, asked.rows, asked.runs):
+            file.write(json.dumps(point) + "\n")
+            file.flush()
+    lines = asked.points.read_text(encoding="utf-8").splitlines()
+    draw([json.loads(line) for line in lines], asked.png)
 
 
 if __name__ == "__main__":
