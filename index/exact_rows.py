@@ -61,6 +61,8 @@ class ExactRows(RowIndex):
     """`IndexIDMap2` over `IndexFlatIP`: every row is compared with every query."""
 
     def __init__(self, dimension: int) -> None:
+        # Reception has the other core, and OpenMP's threads spin while they wait for each other.
+        faiss.omp_set_num_threads(1)
         self._dimension = dimension
         self._flat = faiss.IndexFlatIP(dimension)
         self._index = faiss.IndexIDMap2(self._flat)
