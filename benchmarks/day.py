@@ -25,7 +25,7 @@ from proto.network_security_pb2 import NetworkSecurityEvent
 
 ZONE = ZoneInfo("UTC")
 DAY_S = 86_400
-STOCK = 1_000
+STOCK = 2_500
 FLAGGED_SHARE = 0.03
 SERVICES = (22, 25, 53, 80, 110, 123, 143, 389, 443, 445, 993, 1433, 3306, 3389, 5060, 8080)
 OWN_BYTES = 64

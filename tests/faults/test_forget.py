@@ -111,6 +111,14 @@ def test_damaged_catalogues_that_were_set_aside_go_too(settings: Settings) -> No
     assert_forgotten(settings)
 
 
+def test_what_earlier_days_left_of_their_sentences_goes_too(settings: Settings) -> None:
+    kept = settings.data.dir / "cache" / "sentences"
+    kept.parent.mkdir()
+    kept.write_bytes(b"digests")
+    forget(settings)
+    assert not kept.exists()
+
+
 CUTS = [
     (Journal, "forget"),
     (index_forget, "write_manifest"),

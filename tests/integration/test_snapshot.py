@@ -95,6 +95,14 @@ def test_a_restored_folder_is_the_folder_that_it_was(settings: Settings, tmp_pat
         assert offline.journal.append([event(FOURTH, 3)]).duplicates == 1
 
 
+def test_what_only_saves_work_is_left_out(settings: Settings, tmp_path: Path) -> None:
+    kept = settings.data.dir / "cache" / "sentences"
+    kept.parent.mkdir()
+    kept.write_bytes(b"digests")
+    snap(settings, tmp_path / "snapshot")
+    assert "cache/sentences" not in files_of(tmp_path / "snapshot")
+
+
 def test_what_never_changes_is_linked_and_what_grows_is_copied(
     settings: Settings, tmp_path: Path
 ) -> None:
