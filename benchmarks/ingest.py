@@ -32,6 +32,8 @@ from consumer.wire.keys import KeyRing, Scheme
 CLOSED_DAY = date(2017, 7, 4)
 CEILING_S = 6.0
 LATER_S = 15.0
+#: How long after the stream the day that was closed meanwhile is waited for.
+CLOSED_S = 300.0
 #: The ceiling's own queue: it is held up by nothing, and a longer one only costs memory.
 RECEIVE_QUEUE = 10_000
 
@@ -170,8 +172,9 @@ def _steady(moments: list[Moment], began_ns: int, ended_ns: int) -> float:
 
 
 def _closed(service: Service) -> dict[str, Any]:
-    """What became of the day that was closed meanwhile."""
-    while True:
+    """What became of the day that was closed meanwhile; it may take a while yet."""
+    end = time.monotonic() + CLOSED_S
+    while time.monotonic() < end:
         picture = service.picture()
         for day in picture["days"]:
             if day["day"] == CLOSED_DAY.isoformat() and day["state"] in ("committed", "degraded"):
@@ -184,6 +187,7 @@ def _closed(service: Service) -> dict[str, Any]:
                     "fold_rss_peak_mb": round(fold["last_rss_peak_mb"], 1),
                 }
         time.sleep(0.5)
+    return {"state": "closing"}
 
 
 def main() -> None:

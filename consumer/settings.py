@@ -257,7 +257,7 @@ class FoldSettings(Section):
     """Embedding and committing closed days, in a child process."""
 
     memory_mb: int = Field(3072, ge=512, description="Memory limit of the child, MiB.")
-    nice: int = Field(10, ge=0, le=19, description="Niceness of the child.")
+    nice: int = Field(19, ge=0, le=19, description="Niceness of the child.")
     idle: bool = Field(
         False,
         description="The child gets only the time that no other process wants (SCHED_IDLE). "
