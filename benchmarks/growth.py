@@ -113,8 +113,8 @@ def _panel(
 def main() -> None:
     """Command line: see the module."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, nargs="+", default=[1_000, 3_000, 10_000])
-    parser.add_argument("--rows", type=int, nargs="+", default=[5_000, 20_000, 50_000, 100_000])
+    parser.add_argument("--events", type=int, nargs="*", default=[1_000, 3_000, 10_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[5_000, 20_000, 50_000, 100_000])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--png", type=Path, default=Path("docs/growth.png"))
     parser.add_argument("--points", type=Path, default=Path("growth.jsonl"))
