@@ -3,6 +3,9 @@
 import time
 from typing import Protocol
 
+#: A time of day that is off by so many seconds since the last look was set.
+SET_S = 5.0
+
 
 class Clock(Protocol):
     """Two clocks in one: what time it is, and how much time has passed."""
@@ -55,3 +58,23 @@ class ManualClock:
         step = round(seconds * 1e9)
         self._now_ns += step
         self._monotonic_ns += step
+
+
+class ClockSet:
+    """Notices that the time of day was set, which the passing of time alone does not explain.
+
+    A clock that is merely pulled right, or repeats a leap second, is not taken for one that was set.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset_ns = self._offset()
+
+    def _offset(self) -> int:
+        return self._clock.now_ns() - round(self._clock.monotonic() * 1e9)
+
+    def look(self) -> float:
+        """By how many seconds it was set since the last look, forwards or backwards; mostly 0."""
+        before, self._offset_ns = self._offset_ns, self._offset()
+        step_s = (self._offset_ns - before) / 1e9
+        return step_s if abs(step_s) >= SET_S else 0.0

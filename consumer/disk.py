@@ -36,12 +36,15 @@ class DiskRoom:
         self.stops = 0
         #: What the last write said that found no room; None once writes are done again.
         self.refused: str | None = None
-        self._room = True
+        self._room = self._had_room = True
         self._quiet = 0
         self.measure()
 
-    def measure(self) -> None:
-        """Look at the disk, and whether writes still find no room. Called once a second."""
+    def measure(self) -> bool:
+        """Look at the disk, and whether writes still find no room. Called once a second.
+
+        True if there is room now and was none the last time, or the other way round.
+        """
         self._quiet += 1
         if self._quiet >= QUIET_MEASURES:
             self.refused = None
@@ -51,6 +54,9 @@ class DiskRoom:
         if self._room and not room:
             self.stops += 1
         self._room = room
+        turned = self.room() != self._had_room
+        self._had_room = self.room()
+        return turned
 
     def refuse(self, why: str) -> None:
         """A write found no room, whatever the file system says; its writer tries it again.

@@ -21,7 +21,7 @@ import structlog
 
 import consumer
 from consumer.backfill.appending import feed_of
-from consumer.clock import Clock, SystemClock
+from consumer.clock import Clock, ClockSet, SystemClock
 from consumer.disk import DiskRoom
 from consumer.errors import (
     ConfigurationError,
@@ -83,11 +83,11 @@ class Service:
         self._settings = settings
         self._reload = reload
         self._clock = clock or SystemClock()
+        self._clock_set = ClockSet(self._clock)
         self._stop_asked = threading.Event()
         self._reload_asked = threading.Event()
         self._fatal: DayfoldError | None = None
         self._state = "starting"
-        self._had_room = True
         self._started_ns = self._clock.now_ns()
         data_dir = settings.data.dir
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -136,6 +136,7 @@ class Service:
             room=self._disk.room,
             on_fatal=self._on_fatal,
             between=self._feed.step,
+            now_ns=self._clock.now_ns,
             profiles=settings.detector.all_profiles,
         )
         self._executor = executor or ChildProcess(timeout_s=settings.fold.timeout_s)
@@ -258,13 +259,14 @@ class Service:
             self._take_new_settings()
             self._discovery.refresh()
             self._intake.retry_quarantine()
-        self._disk.measure()
-        room = self._disk.room()
-        turned = room != self._had_room
-        self._had_room = room
-        if turned:
+        if (set_by_s := self._clock_set.look()) > 0:
+            # What seemed to come from the future may be of today.
+            self._intake.retry_quarantine()
+        if set_by_s:
+            log.warning("the clock was set", by_s=round(set_by_s, 3))
+        if turned := self._disk.measure():
             log.warning(
-                "reception resumes" if room else "reception stops: no room on the disk",
+                "reception resumes" if self._disk.room() else "reception stops: no room",
                 free_mb=self._disk.free_mb,
                 min_free_mb=self._disk.min_free_mb,
                 refused=self._disk.refused,

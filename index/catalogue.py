@@ -51,6 +51,9 @@ from index.store import ModelLike, RowIds
 
 __all__ = ["Catalogue", "Chunk"]
 
+#: No wait is too long.
+MAX_WAIT_NS = 1 << 63
+
 
 class Catalogue:
     """Made by `Catalogue.open`. Its methods may be called from several threads.
@@ -230,16 +233,17 @@ class Catalogue:
             found = (read_chunk(connection, day, editions) for day in read_days(connection))
             return [chunk for chunk in found if chunk is not None]
 
-    def due(self, now_ns: int) -> list[Due]:
+    def due(self, now_ns: int, longest_wait_ns: int = MAX_WAIT_NS) -> list[Due]:
         """Indices behind their chunk that may be tried at `now_ns`, oldest day first.
 
         Days that a next edition lacks come after them. An index with a next edition waits for it:
-        the model of the one that is served is not there any more.
+        the model of the one that is served is not there any more. One that would have to wait for
+        more than `longest_wait_ns` was put off by a clock that has been set back since: it is due.
         """
 
         def behind(state: IndexState) -> bool:
             retry_ns = state.next_retry_ns
-            due = retry_ns is not None and retry_ns <= now_ns
+            due = retry_ns is not None and not 0 < retry_ns - now_ns <= longest_wait_ns
             return state.state == "pending" or (state.state == "failed" and due)
 
         sealed = [chunk for chunk in self.chunks() if chunk.revision > 0]

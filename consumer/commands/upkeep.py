@@ -94,7 +94,7 @@ def quarantine_list(
 
 @quarantine.command("retry")
 def quarantine_retry(config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Try the messages under unknown keys again, now. Needs a running service."""
+    """Try messages under unknown keys or from the future again. Needs a running service."""
     settings = open_settings(config)
     picture = read_status(settings.data.dir)
     if picture is None or not is_live(picture, time.time_ns()):

@@ -40,10 +40,11 @@ class CloseRule:
 
         A day first closes when the day clock is past its end plus the grace time. A day that was
         sealed before closes again when nothing has arrived for it during the settling time, so
-        that a trickle of late events makes one revision and not one each.
+        that a trickle of late events makes one revision and not one each. An event that came, by
+        the clock of then, further ahead than that has settled: the clock was set back meanwhile.
         """
         if day_clock_ns < facts.end_ns + int(self.grace_s * S):
             return False
         if not facts.sealed:
             return True
-        return arrival_clock_ns >= facts.last_append_ns + int(self.settle_s * S)
+        return abs(arrival_clock_ns - facts.last_append_ns) >= int(self.settle_s * S)

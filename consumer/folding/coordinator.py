@@ -228,7 +228,8 @@ class Coordinator:
         """
         self._moving.begin(at_once=at_once)
         now_ns = FAR_FUTURE_NS if at_once else self._clock.now_ns()
-        chunks = groupby(self._catalogue.due(now_ns), key=lambda due: (due.day, due.revision))
+        behind = self._catalogue.due(now_ns, longest_wait_ns=int(self._fold.retry_cap_s * S))
+        chunks = groupby(behind, key=lambda due: (due.day, due.revision))
         for (day, revision), dues in islice(chunks, most):
             waiting = list(dues)
             # After a failure each index goes alone: a model that kills the child must not take

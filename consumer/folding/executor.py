@@ -133,7 +133,7 @@ class ChildProcess(FoldExecutor):
             order.seek(0)
             try:
                 child = subprocess.Popen(
-                    [sys.executable, "-m", "consumer.folding.fold"],
+                    [sys.executable, "-m", "consumer.folding.fold", str(os.getpid())],
                     stdin=order,
                     stdout=output,
                     env={**os.environ, **self._environment},
@@ -170,8 +170,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _how_it_ended(code: int, job: FoldJob) -> str:
+    limit = f"fold.memory_mb = {job.memory_mb}"
     if code == -signal.SIGKILL:
         return "the embedding process was killed (by hand, or by the kernel for lack of memory)"
     if code < 0:
-        return f"the embedding process died of {signal.Signals(-code).name}"
-    return f"the embedding process ended with code {code} (memory limit {job.memory_mb} MiB)"
+        return f"the embedding process died of {signal.Signals(-code).name} ({limit})"
+    return f"the embedding process ended with code {code} ({limit})"

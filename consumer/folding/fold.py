@@ -52,11 +52,20 @@ class Work:
     def give_up(self, name: str, error: BaseException) -> None:
         """Leave one index out, with the reason; the others are not touched."""
         self.embedders.pop(name, None)
-        self.outcomes[name] = IndexOutcome(error=f"{type(error).__name__}: {error}")
+        self.outcomes[name] = IndexOutcome(error=_said(error))
 
     def timed(self, stage: str, started: float) -> None:
         """Add the time since `started` to a stage."""
         self.stages[stage] = self.stages.get(stage, 0.0) + time.perf_counter() - started
+
+
+def _said(error: BaseException) -> str:
+    """What an error says, and which setting to look at if it says that memory ran out."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or "alloc" in text.lower():
+        limit = resource.getrlimit(resource.RLIMIT_DATA)[0] // MIB
+        return f"{text} (out of memory: fold.memory_mb = {limit})"
+    return text
 
 
 def fold(job: FoldJob) -> FoldReport:
@@ -184,24 +193,24 @@ def _tend(job: FoldJob, catalogue: Catalogue, work: Work) -> None:
     work.timed("tend", began)
 
 
-def _restrain(job: FoldJob) -> None:
-    """Low priority, a memory limit, and the end when the service ends."""
+def _restrain(job: FoldJob, parent: int) -> None:
+    """Low priority, a memory limit, and the end when the service, process `parent`, ends."""
     os.nice(job.nice)
     if job.idle:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     limit = job.memory_mb * MIB
     # RLIMIT_DATA counts what is written; mapped model files do not count against it.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # It may have ended while we were starting: nobody waits for this fold, and another may run.
     if os.getppid() != parent:
         sys.exit(1)
 
 
 def main() -> int:
-    """Entry point of the child."""
+    """Entry point of the child. Its one argument is the process id of the service."""
     job = FoldJob.from_json(sys.stdin.readline())
-    _restrain(job)
+    _restrain(job, parent=int(sys.argv[1]))
     sys.setswitchinterval(SWITCH_S)
     report_to = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # A library that prints must not spoil the report.

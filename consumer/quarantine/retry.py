@@ -16,7 +16,7 @@ SLICE_BYTES = 1 << 20
 
 
 class Retry:
-    """Hands the messages of some reasons to `handle` again whenever asked, a slice at a step.
+    """Hands messages to `handle` again when asked, a slice at a step.
 
     For one thread. A message for which `handle` returns True is removed once its file is through;
     `settle` is called before, to make durable what was taken. Stopping in the middle loses nothing:
@@ -26,21 +26,22 @@ class Retry:
     def __init__(
         self,
         quarantine: Quarantine,
-        reasons: Sequence[str],
         handle: Callable[[Quarantined], bool],
         *,
         settle: Callable[[], None],
     ) -> None:
         self._quarantine = quarantine
-        self._reasons = tuple(reasons)
         self._handle = handle
         self._settle = settle
         self._waiting: list[str] = []
         self._round: Round | None = None
 
-    def ask(self) -> None:
-        """Have every message that is there now tried, once more if a round is under way."""
-        self._waiting = list(self._reasons)
+    def ask(self, reasons: Sequence[str]) -> None:
+        """Have every message of some reasons that is there now tried, after what was asked before.
+
+        Messages of a round under way are tried once more after it.
+        """
+        self._waiting += [reason for reason in reasons if reason not in self._waiting]
 
     def step(self) -> bool:
         """Do one slice, if there is anything to do; True while there is more.

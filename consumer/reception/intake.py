@@ -8,6 +8,7 @@ below the journal.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -43,7 +44,9 @@ GATHER_S = 0.005
 # A v1 nonce is four zero bytes and a u64 counter. A message that no key opens but whose counter
 # follows closely on the last one that opened is damaged rather than under an unknown key.
 NEAR_COUNTER = 1 << 16
-RETRIED_REASONS = ("unknown_key", "tampered")
+# What a new key may open, and what a clock that was set right may admit.
+KEYED_REASONS = ("unknown_key", "tampered")
+RETRIED_REASONS = (*KEYED_REASONS, "future")
 
 _sender = attrgetter("detector", "sealed")
 _arrived = attrgetter("arrival_ns")
@@ -80,6 +83,7 @@ class Intake:
             source broke down.
         profiles: how the detectors differ.
         between: work between two batches; True while there is more of it.
+        now_ns: the time of day, UTC ns.
     """
 
     def __init__(
@@ -96,6 +100,7 @@ class Intake:
         on_fatal: Callable[[DayfoldError], None],
         profiles: Profiles | None = None,
         between: Callable[[], bool] = lambda: False,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.counts = IntakeCounts()
         self.losses = losses
@@ -107,11 +112,12 @@ class Intake:
         self._quarantine = quarantine
         self._room = room
         self._between = between
+        self._now_ns = now_ns
         self._on_fatal = on_fatal
         self._stopping = threading.Event()
         self._retry_asked = threading.Event()
         # Only what is on disk may leave the quarantine.
-        self._retries = Retry(quarantine, RETRIED_REASONS, self._retry, settle=journal.sync)
+        self._retries = Retry(quarantine, self._retry, settle=journal.sync)
         self._ring_generation = ring.generation
         self._last_counter: dict[str, int] = {}
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
@@ -130,7 +136,10 @@ class Intake:
         return not self._thread.is_alive()
 
     def retry_quarantine(self) -> None:
-        """Ask for another try at messages that no key opened; done by the intake thread."""
+        """Ask for another try at what may be admitted by now; done by the intake thread.
+
+        That is what no key opened, and what came from the future.
+        """
         self._retry_asked.set()
 
     @property
@@ -261,12 +270,14 @@ class Intake:
         )
 
     def _step_retry(self) -> bool:
-        """Try a slice of the quarantine again, if a key came or somebody asked for it."""
+        """Try a slice of the quarantine again, if a key came or it was asked for."""
         generation = self._ring.generation
-        if generation != self._ring_generation or self._retry_asked.is_set():
+        if generation != self._ring_generation:
             self._ring_generation = generation
+            self._retries.ask(KEYED_REASONS)
+        if self._retry_asked.is_set():
             self._retry_asked.clear()
-            self._retries.ask()
+            self._retries.ask(RETRIED_REASONS)
         return self._retries.step()
 
     def _retry(self, message: Quarantined) -> bool:
@@ -280,7 +291,11 @@ class Intake:
             self._count_filtered(desk, 1)
             self._not_lost(message, opened)
             return True
-        (event,) = desk.admit_all([(opened.payload, opened.block, message.arrival_ns)])
+        arrival_ns = message.arrival_ns
+        if message.reason == "future":
+            # By now its time may have come, or our clock was behind when it arrived.
+            arrival_ns = max(arrival_ns, self._now_ns())
+        (event,) = desk.admit_all([(opened.payload, opened.block, arrival_ns)])
         if isinstance(event, Refused):
             return False
         desk.schemes[opened.scheme] += 1

@@ -23,15 +23,13 @@ HERE = Path(__file__).parent
 MIB = 1024 * 1024
 
 
-def planted(switch: Path) -> dict[str, str]:
-    """Environment of a process whose syncs obey `switch`, by a seam in Python."""
-    return {"PYTHONPATH": str(HERE / "planted"), "BAD_DISK_SEAM": str(switch)}
+def bad_syncs(folder: Path, switch: Path) -> dict[str, str]:
+    """Environment of a process whose syncs obey the file `switch`.
 
-
-def preloaded(folder: Path, switch: Path) -> dict[str, str]:
-    """Environment of a process whose syncs obey `switch`, below Python; needs a C compiler."""
+    Below Python where there is a C compiler to make the library, else by a seam in Python.
+    """
     if shutil.which("cc") is None:
-        pytest.skip("no C compiler: the same faults come by a seam in Python in the other form")
+        return {"PYTHONPATH": str(HERE / "planted"), "BAD_DISK_SEAM": str(switch)}
     library = folder / "bad_disk.so"
     subprocess.run(
         ["cc", "-shared", "-fPIC", "-O1", "-o", library, HERE / "bad_disk.c", "-ldl"], check=True

@@ -5,24 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from consumer.demo.deployment import Deployment
 from tests.faults.bad_disk import (
+    bad_syncs,
     fill,
     limit_files,
-    planted,
-    preloaded,
     readyz,
     registered,
     small_disk,
 )
 
-EVENTS = 2000
+EVENTS = 1500
 
 
 def stream(deployment: Deployment, *, rate: float = 400) -> subprocess.Popen[bytes]:
@@ -116,20 +112,11 @@ def test_a_quota_stops_reception_and_lifting_it_resumes_it(tmp_path: Path) -> No
         assert_nothing_lost(deployment, replay)
 
 
-def by_seam(_: Path, switch: Path) -> dict[str, str]:
-    return planted(switch)
-
-
-FORMS = pytest.mark.parametrize("form", [by_seam, preloaded], ids=["seam", "preload"])
-Form = Callable[[Path, Path], dict[str, str]]
-
-
-@FORMS
 def test_a_failed_sync_ends_the_service_with_a_message_and_costs_nothing_acknowledged(
-    tmp_path: Path, form: Form
+    tmp_path: Path,
 ) -> None:
     switch = tmp_path / "switch"
-    with Deployment(tmp_path, settings=form(tmp_path, switch)) as deployment:
+    with Deployment(tmp_path, settings=bad_syncs(tmp_path, switch)) as deployment:
         stream(deployment)
         before = deployment.picture()
         assert before is not None
@@ -155,10 +142,9 @@ def test_a_failed_sync_ends_the_service_with_a_message_and_costs_nothing_acknowl
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@FORMS
-def test_a_slow_disk_delays_and_loses_nothing(tmp_path: Path, form: Form) -> None:
+def test_a_slow_disk_delays_and_loses_nothing(tmp_path: Path) -> None:
     switch = tmp_path / "switch"
-    with Deployment(tmp_path, settings=form(tmp_path, switch)) as deployment:
+    with Deployment(tmp_path, settings=bad_syncs(tmp_path, switch)) as deployment:
         deployment.start_service()
         switch.write_text("400")
         replay = deployment.start_replay(rate=1000, limit=EVENTS)

@@ -144,6 +144,16 @@ def test_a_failed_index_is_due_when_its_time_has_come(catalogue: Catalogue) -> N
     assert chunk.indices["attack"].error is None
 
 
+def test_a_retry_that_a_clock_of_the_future_put_off_is_due(catalogue: Catalogue) -> None:
+    catalogue.seal_chunk(TUESDAY, 1, DayCounts())
+    for name in INDEX_NAMES:
+        catalogue.mark_failed(
+            TUESDAY, name, error="no memory", attempts=2, next_retry_ns=NOON_NS + 3 * 10**14
+        )
+    assert catalogue.due(NOON_NS, longest_wait_ns=3 * 10**14) == []
+    assert len(catalogue.due(NOON_NS, longest_wait_ns=3 * 10**14 - 1)) == 3
+
+
 def test_a_failed_index_without_a_time_waits_for_a_person(catalogue: Catalogue) -> None:
     catalogue.seal_chunk(TUESDAY, 1, DayCounts())
     for name in INDEX_NAMES:

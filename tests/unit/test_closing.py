@@ -30,6 +30,15 @@ def test_late_events_make_a_new_revision_once_they_have_settled(quiet_s: int, du
     assert RULE.due(late, day_clock_ns=clock, arrival_clock_ns=clock) is due
 
 
+def test_a_clock_that_was_set_back_does_not_hold_up_a_new_revision() -> None:
+    """Its last event came, by the clock of then, days from now: that is no reason to wait days."""
+    clock = END + 86_400 * S
+    from_ahead = facts(sealed=True, last_append_ns=clock + 3 * 86_400 * S)
+    assert RULE.due(from_ahead, day_clock_ns=clock, arrival_clock_ns=clock)
+    just_now = facts(sealed=True, last_append_ns=clock + S)
+    assert not RULE.due(just_now, day_clock_ns=clock, arrival_clock_ns=clock)
+
+
 def test_a_first_close_does_not_wait_for_quiet() -> None:
     clock = END + 600 * S
     busy = facts(sealed=False, last_append_ns=clock)

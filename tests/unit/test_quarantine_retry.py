@@ -23,7 +23,7 @@ class Handled:
     def __init__(self, quarantine: Quarantine) -> None:
         self.seen: list[int] = []
         self.settled = 0
-        self.retry = Retry(quarantine, (REASON, "tampered"), self.take, settle=self.settle)
+        self.retry = Retry(quarantine, self.take, settle=self.settle)
 
     def take(self, message: Quarantined) -> bool:
         self.seen.append(number_of(message))
@@ -31,6 +31,9 @@ class Handled:
 
     def settle(self) -> None:
         self.settled += 1
+
+    def ask(self) -> None:
+        self.retry.ask((REASON, "tampered"))
 
     def slices(self) -> list[int]:
         """Step to the end; how many messages each slice handed over."""
@@ -56,7 +59,7 @@ def test_a_slice_is_bounded_in_messages_and_all_are_tried_once(quarantine: Quara
         put(quarantine, number)
     put(quarantine, count, reason="tampered")
     handled = Handled(quarantine)
-    handled.retry.ask()
+    handled.ask()
     assert max(handled.slices()) == SLICE_MESSAGES
     assert handled.seen == list(range(count + 1))
     assert numbers(quarantine) == list(range(0, count, 3))
@@ -67,7 +70,7 @@ def test_a_slice_is_bounded_in_bytes(quarantine: Quarantine) -> None:
     for number in range(6):
         put(quarantine, number, size=SLICE_BYTES // 2)
     handled = Handled(quarantine)
-    handled.retry.ask()
+    handled.ask()
     assert max(handled.slices()) == 2
     assert numbers(quarantine) == [0, 3]
 
@@ -76,12 +79,12 @@ def test_what_is_put_between_two_slices_waits_for_the_next_round(quarantine: Qua
     for number in range(SLICE_MESSAGES + 1):
         put(quarantine, number)
     handled = Handled(quarantine)
-    handled.retry.ask()
+    handled.ask()
     handled.retry.step()
     put(quarantine, 1000)
     handled.slices()
     assert 1000 not in handled.seen
-    handled.retry.ask()
+    handled.ask()
     handled.slices()
     assert 1000 in handled.seen
 
@@ -90,7 +93,7 @@ def test_what_is_purged_between_two_slices_is_not_handed_over(quarantine: Quaran
     for number in range(2 * SLICE_MESSAGES):
         put(quarantine, number)
     handled = Handled(quarantine)
-    handled.retry.ask()
+    handled.ask()
     handled.retry.step()
     quarantine.purge(REASON)
     handled.slices()
@@ -106,7 +109,7 @@ def test_what_another_takes_between_two_slices_is_not_handed_over_again(
     for number in range(count):
         put(quarantine, number)
     handled = Handled(quarantine)
-    handled.retry.ask()
+    handled.ask()
     handled.retry.step()
     quarantine.take(REASON, lambda message: number_of(message) >= count - 10)
     handled.slices()
@@ -118,9 +121,9 @@ def test_being_asked_in_the_middle_of_a_round_makes_another_round(quarantine: Qu
     for number in range(SLICE_MESSAGES + 5):
         put(quarantine, number)
     handled = Handled(quarantine)
-    handled.retry.ask()
+    handled.ask()
     handled.retry.step()
-    handled.retry.ask()
+    handled.ask()
     handled.slices()
     assert handled.seen.count(0) == 2
     assert handled.seen.count(1) == 1
@@ -134,8 +137,8 @@ def test_an_error_ends_the_round_and_keeps_what_was_not_taken(quarantine: Quaran
 
     for number in range(5):
         put(quarantine, number)
-    retry = Retry(quarantine, (REASON,), fail_at_three, settle=lambda: None)
-    retry.ask()
+    retry = Retry(quarantine, fail_at_three, settle=lambda: None)
+    retry.ask((REASON,))
     with pytest.raises(RuntimeError, match="stopped"):
         retry.step()
     assert numbers(quarantine) == [3, 4]

@@ -67,10 +67,12 @@ def test_reception_stops_below_the_limit_and_resumes_a_tenth_above_it(tmp_path: 
     free = [2000]
     disk = DiskRoom(tmp_path, min_free_mb=1000, free=lambda _folder: free[0] * MIB)
     seen = []
+    turned = []
     for free[0] in (1000, 999, 1001, 1099, 1100, 1000):
-        disk.measure()
+        turned.append(disk.measure())
         seen.append(disk.room())
     assert seen == [True, False, False, False, True, True]
+    assert turned == [False, True, False, False, True, False]
     assert disk.stops == 1
 
 

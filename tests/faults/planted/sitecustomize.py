@@ -34,7 +34,7 @@ def _eat(told: Path) -> None:
     eaten: list[bytearray] = []
     try:
         while True:
-            eaten.append(bytearray(8 * MIB))
+            eaten.append(bytearray(b"\1") * (8 * MIB))  # written, so that it is really there
     except MemoryError:
         told.write_text(str(8 * len(eaten)))
     time.sleep(3600)
