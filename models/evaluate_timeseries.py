@@ -74,10 +74,15 @@ def gaps(asked: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.f
     return np.asarray(squares - 2 * asked @ known.T, dtype=np.float32)
 
 
+def hits(encode: Encoder, problem: Problem) -> NDArray[np.bool_]:
+    """Which asked series (m,) have a nearest known series of their own label."""
+    nearest = gaps(encode(problem.asked), encode(problem.known)).argmin(1)
+    return np.asarray(problem.known_labels[nearest] == problem.asked_labels)
+
+
 def accuracy(encode: Encoder, problem: Problem) -> float:
     """1-NN accuracy on the problem's own split."""
-    nearest = gaps(encode(problem.asked), encode(problem.known)).argmin(1)
-    return float((problem.known_labels[nearest] == problem.asked_labels).mean())
+    return float(hits(encode, problem).mean())
 
 
 def left_out(vectors: NDArray[np.float32], labels: NDArray[np.str_]) -> float:

@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from models.training.seasonal_series import seasonal
+
 Array = NDArray[np.float64]
 Rng = np.random.Generator
 Kind = Callable[[Rng, int], Array]  # (noise, length) -> series
@@ -271,17 +273,20 @@ class Maker:
     def __init__(self, seed: int, bank: list[Array]) -> None:
         self.rng = np.random.default_rng(seed)
         self.bank = bank
-        self.families = [smooth, contour, switching, counts, walks]
-        self.chances = np.array([0.32, 0.2, 0.13, 0.25, 0.1])
+        self.families = [smooth, contour, switching, counts, walks, seasonal]
+        self.chances = np.array([0.23, 0.17, 0.12, 0.18, 0.06, 0.24])
 
     def _flows(self) -> list[Kind]:
         rng = self.rng
         base = [self.bank[i] for i in rng.integers(0, len(self.bank), 3)]
-        quiet = rng.uniform(0, 2)
+        quiet, as_found = rng.uniform(0, 2), bool(rng.random() < 0.4)
 
         def kind(choice: int) -> Kind:
             def draw(noise: Rng, length: int) -> Array:
-                series = np.tile(base[choice], 2 + length // 1440)
+                series = np.tile(base[choice], 3 + length // 1440)
+                if as_found:  # a window of the day as it was, to forecast from
+                    at = int(noise.integers(0, 1440))
+                    return series[at : at + length]
                 at = int(noise.integers(0, 40))
                 series = series[at : at + length] if length >= 700 else series[600 + at :][:length]
                 thinned = noise.binomial(series.astype(np.int64).clip(0), noise.uniform(0.6, 1.0))
@@ -300,9 +305,9 @@ class Maker:
             if self.rng.random() < 0.1:
                 kinds = self._flows()
             else:
-                kinds = self.families[self.rng.choice(5, p=self.chances)](self.rng)
+                kinds = self.families[self.rng.choice(len(self.families), p=self.chances)](self.rng)
             mixed = self.rng.random() < 0.15
-            second = self.families[self.rng.choice(5, p=self.chances)](self.rng)[0]
+            second = self.families[self.rng.choice(len(self.families), p=self.chances)](self.rng)[0]
             share = self.rng.uniform(0.15, 0.5)
             for kind in kinds[: int(self.rng.integers(2, 5))]:
                 for _ in range(draws):

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.training.forecast_head import ForecastHead
+from models.training.local_patterns import PATTERNS, LocalPatterns, resampled
+
 PATCH = 16
 QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SHAPE_WIDTH = 480
 SCALE_WIDTH = 32
 SEGMENTS = 8
 LOCAL = 96
-LAST_WEIGHT = 0.5  # of the last layer beside the stem, in the shipped vector
-POOLED = 6  # mean, deviation and maximum of two layers
+SUMMARISED = 3  # stem, stem of the resampled series, last layer
 
 
 class Norm(nn.Module):
@@ -86,6 +88,9 @@ class States(NamedTuple):
     stem_seen: Tensor
     location: Tensor
     scale: Tensor
+    linear: Tensor
+    quiet: Tensor
+    present: Tensor
 
 
 def windows(patches: Tensor) -> Tensor:
@@ -97,18 +102,21 @@ def windows(patches: Tensor) -> Tensor:
 class SeriesEncoder(nn.Module):
     """Everything from raw values to patch states, quantiles and the pooled vector."""
 
-    def __init__(self, width: int = 512, layers: int = 3, heads: int = 8, hidden: int = 1024):
+    def __init__(self, width: int = 256, layers: int = 3, heads: int = 4, hidden: int = 768):
         super().__init__()
         self.width, self.heads = width, heads
         self.patch_in = Residual(3 * PATCH, width, width)
         self.blocks = nn.ModuleList(Block(width, heads, hidden) for _ in range(layers))
         self.final = Norm(width)
         self.quantiles = Residual(width, width, PATCH * len(QUANTILES))
+        self.ahead = ForecastHead(width, PATCH, len(QUANTILES))
+        self.patterns = LocalPatterns()
         # Fixed orthogonal rows shrink a state before it is kept per segment.
         generator = torch.Generator().manual_seed(5)
         rows = torch.linalg.qr(torch.randn(width, LOCAL, generator=generator)).Q
         self.register_buffer("local", rows, persistent=False)
-        self.pool = nn.Linear(POOLED * width + 2 * SEGMENTS * LOCAL, SHAPE_WIDTH)
+        self.summary_width = 3 * width + SEGMENTS * LOCAL
+        self.pool = nn.Linear(SUMMARISED * self.summary_width + PATTERNS, SHAPE_WIDTH)
         angles = 10_000.0 ** (-torch.arange(0, width // heads, 2) / (width // heads))
         self.register_buffer("angles", angles, persistent=False)
         # Pseudo-random features of a Gaussian kernel, 2.5 doublings wide, over location and scale.
@@ -149,7 +157,7 @@ class SeriesEncoder(nn.Module):
         quiet = torch.asinh((compressed - middle) / width) * present
         return linear, quiet, location, scale
 
-    def states(self, values: Tensor, present: Tensor) -> "States":
+    def states(self, values: Tensor, present: Tensor) -> States:
         """Runs the trunk on patches of 16, and the stem also on the windows half-way between."""
         linear, quiet, location, scale = self.normalised(values, present)
         stem = self.patch_in(torch.cat([windows(c) for c in (linear, quiet, present)], -1))
@@ -161,11 +169,19 @@ class SeriesEncoder(nn.Module):
         cosine, sine = turn.cos().to(x.dtype), turn.sin().to(x.dtype)
         for block in self.blocks:
             x = block(x, bias, cosine, sine)
-        return States(self.final(x), seen[:, ::2], stem, seen, location, scale)
+        return States(
+            self.final(x), seen[:, ::2], stem, seen, location, scale, linear, quiet, present
+        )
 
     def predict(self, states: Tensor) -> Tensor:
         """Quantiles (n, t, 16, 9) of the normalised values of each patch."""
         return self.quantiles(states).unflatten(-1, (PATCH, len(QUANTILES)))
+
+    def carry_on(self, found: States, ahead: int) -> Tensor:
+        """Quantiles (n, 4, 16, 9) of the absent patches at the right end, asinh of normalised values."""
+        before = self.past(found, ahead)
+        linear = torch.sinh(before.linear.clamp(-5, 5)).flatten(1)
+        return self.ahead(found.last[:, -ahead:], linear, before.present.flatten(1))
 
     def summary(self, states: Tensor, seen: Tensor) -> Tensor:
         """Mean, deviation, maximum and soft segments of the seen states, each of unit length."""
@@ -183,14 +199,43 @@ class SeriesEncoder(nn.Module):
         parts = (mean, spread, highest, places)
         return torch.cat([functional.normalize(part, dim=-1) for part in parts], -1)
 
-    def summaries(self, found: "States", last_weight: float = LAST_WEIGHT) -> Tensor:
-        """Summaries (n, 4608) of the stem and, weighed, of the last layer."""
-        last = self.summary(found.last, found.seen) * last_weight
-        return torch.cat((self.summary(found.stem, found.stem_seen), last), -1)
+    def summaries(self, found: States) -> Tensor:
+        """Summaries (n, 3 x 1920) of the stem, of the stem over the resampled series, and of the last layer."""
+        short = torch.stack([resampled(c, found.present) for c in (found.linear, found.quiet)], 1)
+        patches = short.unflatten(-1, (-1, PATCH))
+        whole = torch.ones_like(patches[:, 0])
+        stem = self.patch_in(
+            torch.cat([windows(c) for c in (patches[:, 0], patches[:, 1], whole)], -1)
+        )
+        parts = (
+            self.summary(found.stem, found.stem_seen),
+            self.summary(stem, torch.ones_like(stem[..., 0])),
+            self.summary(found.last, found.seen),
+        )
+        return torch.cat(parts, -1)
 
-    def shape(self, found: "States") -> Tensor:
+    @staticmethod
+    def past(found: States, ahead: int) -> States:
+        """The states without the `ahead` absent patches at the right end."""
+        half = 2 * ahead
+        return States(
+            found.last[:, :-ahead],
+            found.seen[:, :-ahead],
+            found.stem[:, :-half],
+            found.stem_seen[:, :-half],
+            found.location,
+            found.scale,
+            *(part[:, :-ahead] for part in (found.linear, found.quiet, found.present)),
+        )
+
+    def features(self, found: States) -> Tensor:
+        """Everything that the shape is made of (n, 5760 + 4536)."""
+        patterns = self.patterns(found.linear, found.quiet, found.present)
+        return torch.cat((self.summaries(found), patterns), -1)
+
+    def shape(self, found: States) -> Tensor:
         """The learned part of the vector (n, 480), of unit length."""
-        return functional.normalize(self.pool(self.summaries(found)), dim=-1)
+        return functional.normalize(self.pool(self.features(found)), dim=-1)
 
     def scale_code(self, values: Tensor, present: Tensor) -> Tensor:
         """Bounded code (n, 32), of unit length, of how large a series is: near for near sizes."""

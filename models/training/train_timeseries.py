@@ -2,16 +2,18 @@
 
     python -m models.training.train_timeseries --flows flows.parquet --out checkpoint.pt
 
-Three terms are added: the quantile loss on absent patches (half of them the last 64 steps, a
-forecast), a supervised contrastive term whose classes are the kinds of `series.py`, and a linear
+Four terms are added: the quantile loss on the 64 steps after the context, the same on patches that
+were hidden within it, a supervised contrastive term whose classes are the kinds of `series.py`, and a linear
 read-out from the pooled vector of a coarse profile, spectrum and distribution, which keeps the
-pooled vector from forgetting the shape. No labelled data set takes part.
+pooled vector from forgetting the shape. Then `fit_shape` sets the last layer. No labelled data set
+takes part. A run that was stopped goes on with `--resume` and ends with the same weights.
 """
 
 import argparse
 import itertools
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.training.fit_shape import TRAINING_DAYS, fit
 from models.training.series import Maker, flow_bank
-from models.training.timeseries_net import PATCH, QUANTILES, SHAPE_WIDTH, SeriesEncoder
+from models.training.timeseries_net import PATCH, QUANTILES, SUMMARISED, SeriesEncoder
 
 HORIZON = 64
-TRAINING_DAYS = ("2017-07-03", "2017-07-04", "2017-07-05")
+AHEAD = HORIZON // PATCH
+EVERY = 100  # steps between checkpoints
+SHORT_STEPS, WARM_STEPS = 300, 100
+TERMS = ("forecast", "hidden", "contrast", "readout")
 PROFILE, BINS, RANKS = 96, 24, 16
-WIDE = 4608  # of the summaries, before the principal components
 
 
 def described(linear: Tensor, present: Tensor) -> Tensor:
@@ -68,119 +73,149 @@ def pinball(predicted: Tensor, target: Tensor, wanted: Tensor) -> Tensor:
     return (loss * wanted).sum() / wanted.sum().clamp(min=1)
 
 
-def lengths_at(share: float, rng: np.random.Generator) -> int:
-    """Context of a step: short at first, days and more towards the end."""
-    if share < 0.5:
+def lengths_at(step: int, rng: np.random.Generator) -> int:
+    """Context of a step: short at first, days and more later."""
+    if step < SHORT_STEPS:
         ranges = ((24, 96, 0.25), (96, 320, 0.45), (320, 640, 0.3))
     else:
         ranges = (
             (24, 96, 0.2),
-            (96, 512, 0.4),
-            (512, 1200, 0.2),
-            (1440, 1472, 0.15),
-            (1472, 1984, 0.05),
+            (96, 320, 0.3),
+            (320, 640, 0.25),
+            (640, 1200, 0.1),
+            (1440, 1472, 0.12),
+            (1472, 1984, 0.03),
         )
     low, high, _ = ranges[rng.choice(len(ranges), p=[r[2] for r in ranges])]
     return int(rng.integers(low, high))
 
 
-def fit_pool(net: SeriesEncoder, seed: int, bank: list[np.ndarray]) -> None:
-    """Sets the pooling layer to the first 480 principal components of summaries.
+def rate_at(step: int, options: argparse.Namespace) -> float:
+    """Share of the learning rate: up, even, and down to nothing over the last `decay` steps."""
+    left = options.steps - step
+    return min(1.0, (step + 1) / WARM_STEPS, left / max(1, options.decay))
 
-    A layer learned with the contrastive term forgot what the term had no use for, and did worse
-    than no learning at all; the components keep nearly all of the variance.
-    """
-    maker = Maker(seed, bank)
-    lengths = np.random.default_rng(seed).choice((24, 60, 100, 150, 250, 420, 700, 1000, 1440), 90)
-    parts = []
+
+@dataclass
+class Run:
+    """Everything that a training needs to go on where it stood."""
+
+    net: SeriesEncoder
+    readout: nn.Linear
+    optimiser: torch.optim.Optimizer
+    maker: Maker
+    rng: np.random.Generator
+    step: int
+    curve: list[dict[str, float]]
+
+    def save(self, options: argparse.Namespace) -> None:
+        """Writes the checkpoint, whole or not at all."""
+        states = [generator.bit_generator.state for generator in (self.rng, self.maker.rng)]
+        saved = {
+            "net": self.net.state_dict(),
+            "readout": self.readout.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "torch": torch.get_rng_state(),
+            "numpy": json.dumps(states),
+            "facts": {
+                "options": {name: str(value) for name, value in vars(options).items()},
+                "step": self.step,
+                "curve": self.curve,
+            },
+        }
+        partial = options.out.with_suffix(".partial")
+        torch.save(saved, partial)
+        partial.replace(options.out)
+
+    def load(self, path: Path) -> None:
+        """Goes on from a checkpoint, as if it had never stopped."""
+        saved = torch.load(path, weights_only=True)
+        self.net.load_state_dict(saved["net"])
+        self.readout.load_state_dict(saved["readout"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        torch.set_rng_state(saved["torch"])
+        states = json.loads(saved["numpy"])
+        for generator, state in zip((self.rng, self.maker.rng), states, strict=True):
+            generator.bit_generator.state = state
+        self.step, self.curve = saved["facts"]["step"], saved["facts"]["curve"]
+
+
+def begin(options: argparse.Namespace) -> Run:
+    """A run at its first step, or at the one where `--resume` stood."""
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    maker = Maker(options.seed, flow_bank(options.flows, TRAINING_DAYS))
+    net = SeriesEncoder()
+    net.pool.requires_grad_(False)
+    readout = nn.Linear(SUMMARISED * net.summary_width, PROFILE + BINS + RANKS)
+    learned = [p for p in (*net.parameters(), *readout.parameters()) if p.requires_grad]
+    optimiser = torch.optim.AdamW(learned, lr=options.rate, weight_decay=0.02, betas=(0.9, 0.98))
+    rng = np.random.default_rng(options.seed)
+    run = Run(net, readout, optimiser, maker, rng, 0, [])
+    if options.resume:
+        run.load(options.resume)
+    return run
+
+
+def losses(run: Run, options: argparse.Namespace) -> tuple[Tensor, ...]:
+    """The four terms on one new batch: forecast, hidden patches, contrast, read-out."""
+    net, rng = run.net, run.rng
+    context = lengths_at(run.step, rng)
+    size = int(np.clip(options.tokens // (context // PATCH + 5), 12, 72))
+    rows, kinds = run.maker.batch(size, context + HORIZON)
+    rows = np.where(np.abs(rows) > 1e12, 0, rows)
+    whole = torch.from_numpy(rows.astype(np.float32))
+    past, future = whole[:, :context], whole[:, context:]
+    values, present = net.patched(past)
+    hidden = torch.rand(values.shape[:2]) < float(rng.choice([0, 0.1, 0.3]))
+    hidden[:, -1] = False
+    shown = present * (~hidden).float()[..., None]
+    location, scale = net.moments(values, shown)
+    ahead = future.reshape(len(whole), AHEAD, PATCH)
+    visible = torch.cat((shown, torch.zeros_like(ahead)), 1)
+    everything = torch.cat((values, ahead), 1)
+    target = torch.asinh((everything - location) / scale).clamp(-12, 12)
+    wanted = torch.cat((present - shown, torch.ones_like(ahead)), 1)
+    found = net.states(everything * visible, visible)
+    carried = net.carry_on(found, AHEAD)
+    filled = net.predict(found.last[:, :-AHEAD])
+    pooled = net.summaries(net.past(found, AHEAD))
+    vectors = functional.normalize(pooled - pooled.mean(0), dim=-1)
     with torch.no_grad():
-        for length in lengths.tolist():
-            rows, _ = maker.batch(48, length, draws=1)
-            values, present = net.patched(torch.from_numpy(rows.astype(np.float32)))
-            parts.append(net.summaries(net.states(values, present)))
-        pooled = torch.cat(parts).double()
-        middle = pooled.mean(0)
-        _, _, rows = torch.linalg.svd(pooled - middle, full_matrices=False)
-        axes = rows[:SHAPE_WIDTH]
-        # The sign of a component is arbitrary: fix it, so that a run can be repeated.
-        axes = axes * torch.sign(axes.gather(1, axes.abs().argmax(1, keepdim=True)))
-        net.pool.weight.copy_(axes.float())
-        net.pool.bias.copy_(-(axes @ middle).float())
-
-
-def keep(net: SeriesEncoder, options: argparse.Namespace, curve: list[dict[str, float]]) -> None:
-    """Fits the pooling layer and writes the checkpoint."""
-    fit_pool(net, options.seed + 1, flow_bank(options.flows, TRAINING_DAYS))
-    facts = {"options": {k: str(v) for k, v in vars(options).items()}, "curve": curve}
-    torch.save({"net": net.state_dict(), "facts": facts}, options.out)
+        aim = described(net.normalised(values, present)[0], present)
+    return (
+        pinball(carried, target[:, -AHEAD:], wanted[:, -AHEAD:]),
+        pinball(filled, target[:, :-AHEAD], wanted[:, :-AHEAD]),
+        contrastive(vectors, torch.from_numpy(kinds), 0.1),
+        functional.smooth_l1_loss(run.readout(pooled * pooled.shape[1] ** 0.5), aim),
+    )
 
 
 def train(options: argparse.Namespace) -> None:
     """Trains and saves; the same options and seed give the same weights on one thread."""
-    torch.manual_seed(options.seed)
-    torch.set_num_threads(options.threads)
-    rng = np.random.default_rng(options.seed)
-    maker = Maker(options.seed, flow_bank(options.flows, TRAINING_DAYS))
-    net = SeriesEncoder(layers=options.layers)
-    if options.start:
-        net.load_state_dict(torch.load(options.start, weights_only=True)["net"], strict=False)
-    net.pool.requires_grad_(False)
-    readout = nn.Linear(WIDE, PROFILE + BINS + RANKS)
-    parameters = [p for p in (*net.parameters(), *readout.parameters()) if p.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=options.rate, weight_decay=0.02, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        options.rate,
-        total_steps=max(1, options.steps),
-        pct_start=0.06,
-        anneal_strategy="cos",
-    )
-    curve: list[dict[str, float]] = []
-    sums, began = np.zeros(3), time.monotonic()
-    for step in range(options.steps):
-        context = lengths_at(step / options.steps, rng)
-        size = int(np.clip(options.tokens // (context // PATCH + 5), 12, 96))
-        rows, kinds = maker.batch(size, context + HORIZON)
-        rows = np.where(np.abs(rows) > 1e12, 0, rows)
-        whole = torch.from_numpy(rows.astype(np.float32))
-        past, future = whole[:, :context], whole[:, context:]
-        values, present = net.patched(past)
-        hidden = torch.rand(values.shape[:2]) < float(rng.choice([0, 0.1, 0.3]))
-        hidden[:, -1] = False
-        shown = present * (~hidden).float()[..., None]
-        location, scale = net.moments(values, shown)
-        ahead = future.reshape(len(whole), HORIZON // PATCH, PATCH)
-        everything = torch.cat((values, ahead), 1)
-        visible = torch.cat((shown, torch.zeros_like(ahead)), 1)
-        target = torch.asinh((everything - location) / scale).clamp(-12, 12)
-        wanted = torch.cat((present, torch.ones_like(ahead)), 1) - visible
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
-            found = net.states(everything * visible, visible)
-            predicted = net.predict(found.last).float()
-        pooled = net.summaries(found, last_weight=1.0)
-        vectors = functional.normalize(pooled - pooled.mean(0), dim=-1)
-        forecast = pinball(predicted, target, wanted)
-        alike = contrastive(vectors, torch.from_numpy(kinds), 0.1)
-        with torch.no_grad():
-            linear, _, _, _ = net.normalised(values, present)
-            aim = described(linear, present)
-        shape = functional.smooth_l1_loss(readout(pooled * WIDE**0.5), aim)
-        loss = forecast + options.contrast * alike + options.describe * shape
-        optimiser.zero_grad()
+    run = begin(options)
+    learned = [p for group in run.optimiser.param_groups for p in group["params"]]
+    weights = (1.0, 0.5, options.contrast, options.describe)
+    sums, began = np.zeros(4), time.monotonic()
+    while run.step < options.steps:
+        for group in run.optimiser.param_groups:
+            group["lr"] = options.rate * rate_at(run.step, options)
+        terms = losses(run, options)
+        loss = sum(weight * term for weight, term in zip(weights, terms, strict=True))
+        run.optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
-        sums += (forecast.item(), alike.item(), shape.item())
-        if (step + 1) % 100 == 0:
-            mean = sums / 100
-            entry = {"step": step + 1, "quantile": mean[0], "contrast": mean[1], "shape": mean[2]}
-            curve.append({name: round(float(value), 4) for name, value in entry.items()})
-            print(json.dumps(curve[-1]), f"{time.monotonic() - began:.0f} s", flush=True)
+        nn.utils.clip_grad_norm_(learned, 1.0)
+        run.optimiser.step()
+        run.step += 1
+        sums += [term.item() for term in terms]
+        if run.step % EVERY == 0:
+            means = zip(TERMS, sums / EVERY, strict=True)
+            run.curve.append({"step": run.step, **{n: round(float(v), 4) for n, v in means}})
+            print(json.dumps(run.curve[-1]), f"{time.monotonic() - began:.0f} s", flush=True)
             sums[:] = 0
-        if (step + 1) % 800 == 0:
-            keep(net, options, curve)
-    keep(net, options, curve)
+            run.save(options)
+    fit(run.net.eval(), options.seed + 1, options.flows)
+    run.save(options)
 
 
 def main() -> None:
@@ -188,16 +223,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--flows", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="a checkpoint to go on from")
-    parser.add_argument("--steps", type=int, default=5000, help="0: only fit the pooling layer")
-    parser.add_argument("--tokens", type=int, default=1200, help="patches per step")
-    parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=6e-4)
-    parser.add_argument("--contrast", type=float, default=0.25)
+    parser.add_argument("--resume", type=Path, help="a checkpoint of this program to go on from")
+    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--decay", type=int, default=200, help="steps at the end of falling rate")
+    parser.add_argument("--tokens", type=int, default=640, help="patches per step")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--contrast", type=float, default=0.5)
     parser.add_argument("--describe", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=2017)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=True)
     train(parser.parse_args())
 
 

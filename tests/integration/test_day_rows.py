@@ -11,7 +11,10 @@ import pytest
 
 from embed.embedder import Embedder
 from embed.rooms import open_embedder
-from tests.embed_samples import DAY_NS, START_NS, Timed, event, fold, sample_day
+from embed.series import SERIES, DaySeries
+from embed.timeseries import TimeSeriesEmbedder, day_row
+from models.store import locate
+from tests.embed_samples import DAY_NS, START_NS, Timed, batches, event, fold, sample_day, span
 
 HOUR_NS = 3_600_000_000_000
 JULY = [date(2017, 7, day) for day in (3, 4, 5, 6, 7)]
@@ -79,3 +82,23 @@ def test_a_day_with_an_anomaly_is_nearer_to_another_such_day_than_to_quiet_ones(
     assert float(one @ other) > float((quiet @ other).max())
     # Planted on 3 July, it is further from that day than any two quiet days are from each other.
     assert float(one @ quiet[0]) < float((quiet @ quiet.T).min())
+
+
+@pytest.mark.parametrize(("one", "other"), [("bytes", "packets"), ("sources", "ports")])
+def test_a_burst_of_one_series_is_not_taken_for_a_burst_of_another(one: str, other: str) -> None:
+    embedder = TimeSeriesEmbedder(locate("timeseries"), threads=1)
+    events = ordinary(JULY[0])
+    series = DaySeries(span(len(events)))
+    for batch in batches(events):
+        series.add(batch)
+    day = series.finish().values
+
+    def with_burst(name: str, minute: int) -> np.ndarray:
+        values = day.copy()
+        peak = values[SERIES.index(name)].max()
+        values[SERIES.index(name), minute] += 20 * peak
+        row: np.ndarray = day_row(embedder.embed_series(values), values)[0]
+        return row
+
+    early = with_burst(one, 130)
+    assert float(early @ with_burst(one, 1290)) > float(early @ with_burst(other, 130))
