@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -37,6 +37,8 @@ log = structlog.get_logger("intake")
 
 BATCH = 512
 WAIT_S = 0.05
+#: Bytes of messages opened together: as LZ4 blocks they decompress to 32 MiB at most.
+OPENED_BYTES = 128 * 1024
 # A batch costs as much as ten events. After a small one the next may gather, a moment only: less
 # than any detector's queue holds, and far less than a group commit takes.
 FEW = 64
@@ -177,16 +179,23 @@ class Intake:
         self.counts.received_bytes += sum([len(arrival.message) for arrival in arrivals])
         admitted: list[Admitted] = []
         for (detector, sealed), run in groupby(arrivals, _sender):
-            desk, sent = self._desks[detector], list(run)
-            if sealed:
-                sent, opened = self._open(desk, detector, sent)
-            else:
-                opened = [_bare(arrival) for arrival in sent]
-            if desk.logged_only:
-                sent, opened = self._logged(desk, sent, opened)
-            admitted += self._admit(desk, sent, opened)
+            desk = self._desks[detector]
+            for sent in _slices(run):
+                admitted += self._take(desk, detector, sent, sealed=sealed)
         if admitted:
             self._append(admitted)
+
+    def _take(
+        self, desk: Desk, detector: str, sent: list[Arrival], *, sealed: bool
+    ) -> list[Admitted]:
+        """Open and admit messages of one detector; refuse the others."""
+        if sealed:
+            sent, opened = self._open(desk, detector, sent)
+        else:
+            opened = [_bare(arrival) for arrival in sent]
+        if desk.logged_only:
+            sent, opened = self._logged(desk, sent, opened)
+        return self._admit(desk, sent, opened)
 
     def _append(self, admitted: list[Admitted]) -> None:
         done = self._journal.append(admitted)
@@ -307,6 +316,23 @@ class Intake:
     def _not_lost(self, message: Quarantined, opened: Opened) -> None:
         if opened.counter is not None:
             self.losses.note(message.detector, opened.counter)
+
+
+def _slices(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:
+    """The same messages, so few at a time that what they decompress to has a limit.
+
+    Once admitted, an event is held as it was received.
+    """
+    messages: list[Arrival] = []
+    size = 0
+    for arrival in arrivals:
+        size += len(arrival.message)
+        if messages and size > OPENED_BYTES:
+            yield messages
+            messages, size = [], len(arrival.message)
+        messages.append(arrival)
+    if messages:
+        yield messages
 
 
 def _bare(arrival: Arrival) -> Opened:
