@@ -372,14 +372,17 @@ class DayJournal:
         self.unsealed = self._is_unsealed()
 
     def _is_unsealed(self) -> bool:
+        """Whether there are events, and not in the segments of the seal: more, or after damage less."""
         entries = self.seal.segments if self.seal else ()
         sealed = {(entry.name, entry.bytes, entry.records) for entry in entries}
         extents = {number: facts.extent for number, facts in self._facts.items()}
         extents |= {writer.number: writer.extent for writer in self._writers()}
-        return any(
-            extent.records and (segment_name(number), extent.bytes, extent.records) not in sealed
+        held = {
+            (segment_name(number), extent.bytes, extent.records)
             for number, extent in extents.items()
-        )
+            if extent.records
+        }
+        return bool(held) and held != sealed
 
 
 def _table_in_sidecar(path: Path, facts: SegmentFacts) -> IdTable | None:
