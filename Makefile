@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-train check setup models bench fuzz lock clean
+.PHONY: demo test test-train check setup models bench fuzz torture lock clean
 
 demo: models
 	$(BIN)/dayfold demo
@@ -44,6 +44,14 @@ FUZZ_SECONDS ?= 60
 fuzz: setup
 	$(BIN)/python -m pip install --quiet --no-build-isolation -e '.[fuzz]'
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS)
+
+# Kill the service at random until it has been started anew TORTURE_RESTARTS times, then look for every
+# event and every chunk; and damage every file of a data folder at many places. Each says its seed.
+TORTURE_RESTARTS ?= 200
+TORTURE_SEED ?= $(shell date +%s)
+torture: setup
+	$(BIN)/python -m tests.faults.torture --restarts $(TORTURE_RESTARTS) --seed $(TORTURE_SEED)
+	$(BIN)/python -m tests.faults.rotten_folder --bits 50 --cuts 50 --seed $(TORTURE_SEED)
 
 # Resolve again; commit the result. Only for who changes dependencies.
 lock: setup
