@@ -70,6 +70,9 @@ def test_every_dependency_has_its_reason_in_contributing() -> None:
 
 
 def test_what_the_delivery_contract_calls_its_tests_exists() -> None:
+    text = (DOCS / "delivery.md").read_text()
+    for target in re.findall(r"`make (\w+)`", text):
+        assert re.search(rf"^{target}:", (DOCS.parent / "Makefile").read_text(), re.MULTILINE)
     tests = {path.name for path in (DOCS.parent / "tests").rglob("test_*.py")}
     named = set(re.findall(r"`(test_\w+\.py)`", (DOCS / "delivery.md").read_text()))
     assert named
