@@ -138,7 +138,8 @@ def write_models(folder: Path) -> None:
     listed = {}
     for make in (standin_models.attack, standin_models.timeseries, standin_models.semantic):
         files = make(folder)
-        facts = {field: getattr(files.entry, field) for field in files.entry.__slots__}
+        fields = set(files.entry.__slots__) - {"folder"}
+        facts = {field: getattr(files.entry, field) for field in sorted(fields)}
         listed[files.entry.index] = {"entry": facts, "extra": sorted(files.extra)}
     (folder / "models.json").write_text(json.dumps(listed))
 
@@ -156,7 +157,7 @@ def _use_models(folder: Path) -> None:
 
     def locate(model: str | ModelEntry, cache_dir: Path | None = None) -> store.ModelFiles:
         facts = listed[model if isinstance(model, str) else model.index]
-        entry = ModelEntry(**facts["entry"])
+        entry = ModelEntry(**facts["entry"], folder=folder)
         if (folder / f"{entry.name}.deadly").exists():
             os.kill(os.getpid(), signal.SIGKILL)
         graph = folder / entry.file

@@ -137,7 +137,7 @@ def _spoilt(content: bytes, damage: Damage) -> bytes:
 
 def faults(settings: Settings) -> list[dict[str, Any]]:
     """What `verify --deep` finds. The encoders, which these rows are not made by, are left out."""
-    with mock.patch("consumer.care.verify.load_manifest", return_value=()):
+    with mock.patch("consumer.care.verify.installed_models", return_value=()):
         found: list[dict[str, Any]] = verify_data(settings, deep=True)["faults"]
     return [fault for fault in found if not fault["what"].startswith("model")]
 

@@ -89,7 +89,7 @@ def test_a_snapshot_under_load_is_whole(tmp_path: Path, monkeypatch: pytest.Monk
             }
             assert durable <= there
             monkeypatch.setenv("DAYFOLD_DATA__DIR", str(data))
-            with mock.patch("consumer.care.verify.load_manifest", return_value=()):
+            with mock.patch("consumer.care.verify.installed_models", return_value=()):
                 found = verify_data(load(site.config), deep=True)["faults"]
             assert [fault for fault in found if fault["what"] != "model of index"] == []
             monkeypatch.delenv("DAYFOLD_DATA__DIR")
