@@ -81,7 +81,7 @@ def arm(environment: Mapping[str, str]) -> None:
     role = "fold" if FOLD in sys.orig_argv else "service"
     Steps(orders(environment, role)).watch()
     if role == "fold" and "STEPS_MODELS" in environment:
-        _use_models(Path(environment["STEPS_MODELS"]))
+        use_models(Path(environment["STEPS_MODELS"]))
 
 
 def orders(environment: Mapping[str, str], role: str) -> Orders:
@@ -144,26 +144,29 @@ def write_models(folder: Path) -> None:
     (folder / "models.json").write_text(json.dumps(listed))
 
 
-def _use_models(folder: Path) -> None:
-    """Let `models.store.locate` give the encoders of a folder.
+def use_models(folder: Path) -> None:
+    """Let the product have the encoders of a folder; before it imports `models.store`.
 
-    One whose graph is gone is missing; one with a file ``NAME.deadly`` beside it kills its process.
+    One whose graph is gone is missing; one with a file ``NAME.deadly`` beside it kills the child
+    that opens it.
     """
     from models import store
     from models.errors import ModelMissingError
     from models.manifest import ModelEntry
 
     listed: dict[str, Any] = json.loads((folder / "models.json").read_text())
+    entries = {
+        index: ModelEntry(**facts["entry"], folder=folder) for index, facts in listed.items()
+    }
 
     def locate(model: str | ModelEntry, cache_dir: Path | None = None) -> store.ModelFiles:
-        facts = listed[model if isinstance(model, str) else model.index]
-        entry = ModelEntry(**facts["entry"], folder=folder)
-        if (folder / f"{entry.name}.deadly").exists():
+        entry = entries[model if isinstance(model, str) else model.index]
+        if FOLD in sys.orig_argv and (folder / f"{entry.name}.deadly").exists():
             os.kill(os.getpid(), signal.SIGKILL)
         graph = folder / entry.file
         if not graph.exists():
             raise ModelMissingError(f"model {entry.name}: {graph} is not there")
-        extra = MappingProxyType({name: folder / name for name in facts["extra"]})
-        return store.ModelFiles(entry, graph, extra)
+        extra = {name: folder / name for name in listed[entry.index]["extra"]}
+        return store.ModelFiles(entry, graph, MappingProxyType(extra))
 
-    store.locate = locate
+    vars(store).update(locate=locate, load_manifest=lambda: tuple(entries.values()))

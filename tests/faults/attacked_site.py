@@ -195,15 +195,7 @@ class Site:
 
         Then nothing of what was acknowledged may be missing.
         """
-        while self._publisher.subscribers:
-            time.sleep(0.005)
-        plan, mode = self._plan()
-        environment = armed(self.data, self.notes, plan=plan, mode=mode, models=self._models)
-        self.service = self._nursery.start(
-            ["run", "--config", str(self.config)],
-            {**environment, **self._settings},
-            self.folder / "service.log",
-        )
+        self._launch()
         end = time.monotonic() + LIMIT_S
         while not self._publisher.subscribers:
             if not self.alive():
@@ -213,6 +205,17 @@ class Site:
             time.sleep(0.005)
         self.look()
         return True
+
+    def _launch(self) -> None:
+        while self._publisher.subscribers:
+            time.sleep(0.005)
+        plan, mode = self._plan()
+        environment = armed(self.data, self.notes, plan=plan, mode=mode, models=self._models)
+        self.service = self._nursery.start(
+            ["run", "--config", str(self.config)],
+            {**environment, **self._settings},
+            self.folder / "service.log",
+        )
 
     def alive(self) -> bool:
         """Whether the service runs. If it has just died, take stock of what was acknowledged."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.faults.arming import TOP, orders
+from tests.faults.arming import TOP, orders, use_models
 from tests.faults.steps import Steps
 
 
@@ -55,9 +55,13 @@ class Ward:
 
 
 class Nursery:
-    """Owns the process that forks. Use as a context manager; leaving it ends all of its wards."""
+    """Owns the process that forks. Use as a context manager; leaving it ends all of its wards.
 
-    def __init__(self) -> None:
+    Args:
+        models: the encoders that the service takes for its own, see `arming.write_models`.
+    """
+
+    def __init__(self, models: Path) -> None:
         self.ended: dict[int, int] = {}
         self._wards: list[Ward] = []
         self._process = subprocess.Popen(
@@ -65,7 +69,7 @@ class Nursery:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=TOP,
-            env={**os.environ, "PYTHONPATH": str(TOP)},
+            env={**os.environ, "PYTHONPATH": str(TOP), "STEPS_MODELS": str(models)},
         )
         self._answers: list[int] = []
         self._rest = b""
@@ -120,6 +124,7 @@ def main() -> None:
     """Import the service under the eyes of `Steps`, then fork it as often as it is asked for."""
     steps = Steps()
     steps.watch()
+    use_models(Path(os.environ["STEPS_MODELS"]))
     import consumer.commands.app
     import consumer.service  # noqa: F401 - the command imports it, and finds it here
 

@@ -82,7 +82,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Campaign]:
     place.mkdir()
     write_models(models)
     played: list[Round] = []
-    with Nursery() as nursery, Site(place, nursery, models) as site:
+    with Nursery(models) as nursery, Site(place, nursery, models) as site:
         while True:
             assert len(played) < MOST, "a new step every day: names must not depend on the day"
             before = site.deaths()

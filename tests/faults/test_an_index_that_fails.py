@@ -88,13 +88,21 @@ def corrupt_file(bench: Bench, index: str) -> Callable[[], None]:
     path = bench.site.data / "index" / index / "CURRENT"
     sound = path.read_bytes()
     path.write_bytes(sound[:-10] + bytes([sound[-10] ^ 1]) + sound[-9:])
-    return lambda: path.write_bytes(sound) and None
+
+    def mend() -> None:
+        path.write_bytes(sound)
+
+    return mend
 
 
 def missing_model(bench: Bench, index: str) -> Callable[[], None]:
     path = bench.models / f"{index}.onnx"
     aside = path.rename(path.with_suffix(".aside"))
-    return lambda: aside.rename(path) and None
+
+    def mend() -> None:
+        aside.rename(path)
+
+    return mend
 
 
 def deadly_model(bench: Bench, index: str) -> Callable[[], None]:
@@ -119,7 +127,7 @@ def running(folder: Path, retry_s: str) -> Iterator[Bench]:
     write_models(models)
     pauses = {"DAYFOLD_FOLD__RETRY_BASE_S": retry_s, "DAYFOLD_FOLD__RETRY_CAP_S": retry_s}
     with (
-        Nursery() as nursery,
+        Nursery(models) as nursery,
         Site(place, nursery, models, plan=lambda: ("none", "kill"), settings=pauses) as site,
     ):
         bench = Bench(site, models)

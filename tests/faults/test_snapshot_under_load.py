@@ -56,7 +56,10 @@ def test_a_snapshot_under_load_is_whole(tmp_path: Path, monkeypatch: pytest.Monk
     models.mkdir()
     place.mkdir()
     write_models(models)
-    with Nursery() as nursery, Site(place, nursery, models, plan=lambda: ("none", "kill")) as site:
+    with (
+        Nursery(models) as nursery,
+        Site(place, nursery, models, plan=lambda: ("none", "kill")) as site,
+    ):
         for number in range(DAYS):
             events = round_of(number).events
             site.reach(

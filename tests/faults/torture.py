@@ -76,7 +76,7 @@ def torture(folder: Path, restarts: int, seed: int) -> dict[str, object]:
     chance = Chance(seed)
     played: list[Round] = []
     with (
-        Nursery() as nursery,
+        Nursery(models) as nursery,
         Site(place, nursery, models, plan=chance.plan, impatience=chance.impatience) as site,
     ):
         while site.model.restarts < restarts or len(played) < 2:
