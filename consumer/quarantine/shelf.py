@@ -121,11 +121,13 @@ class Shelf:
         files: list[ShelfFile] = []
         if self._folder.is_dir():
             for path in sorted(self._folder.glob(f"*{SUFFIX}")):
-                file = ShelfFile(path, path.stat().st_size)
-                for _, message in self.read(file):
-                    file.messages += 1
-                    file.newest_ns = max(file.newest_ns, message.arrival_ns)
-                files.append(file)
+                # Who only lists may see a file go that the service has just emptied.
+                with contextlib.suppress(FileNotFoundError):
+                    file = ShelfFile(path, path.stat().st_size)
+                    for _, message in self.read(file):
+                        file.messages += 1
+                        file.newest_ns = max(file.newest_ns, message.arrival_ns)
+                    files.append(file)
         return files
 
     @property

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,24 @@ def test_it_survives_a_restart_without_a_word_of_goodbye(root: Path, clock: Manu
     put(again, 3)
     assert numbers(again) == [0, 1, 2, 3]
     assert again.counts() == {"unknown_key": 4}
+
+
+def test_a_file_that_the_service_removes_under_a_reader_is_not_there(
+    root: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing = opened(root, clock)
+    put(writing, 1)
+    put(writing, 2, reason="tampered")
+    writing.close()
+    read = Shelf.read
+
+    def remove_first(shelf: Shelf, file: ShelfFile) -> Iterator[tuple[int, Quarantined]]:
+        if shelf.reason == "unknown_key":
+            file.path.unlink()
+        return read(shelf, file)
+
+    monkeypatch.setattr(Shelf, "read", remove_first)
+    assert opened(root, clock).counts() == {"tampered": 1}
 
 
 def test_the_latest_messages_come_first(root: Path, clock: ManualClock) -> None:
