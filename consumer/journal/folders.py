@@ -44,7 +44,7 @@ def held_zone(root: Path) -> ZoneInfo | None:
     """
     path = root / ZONE_NAME
     try:
-        name = path.read_text(encoding="utf-8").strip()
+        name = path.read_bytes().decode().removesuffix("\n")
         return ZoneInfo(name)
     except FileNotFoundError:
         return None

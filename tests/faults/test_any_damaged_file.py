@@ -54,6 +54,12 @@ def test_every_flipped_bit_is_found_and_says_which_day(original: Path) -> None:
     assert [str(damage) for damage in tried if not is_found(original, damage)] == []
 
 
+def test_a_flipped_line_end_of_the_time_zone_is_found(original: Path) -> None:
+    path = Path("data/journal/timezone")
+    end = (original / path).stat().st_size - 1
+    assert [bit for bit in range(8) if not is_found(original, Damage(path, end, bit))] == []
+
+
 def test_every_cut_file_is_found_and_says_which_day(original: Path) -> None:
     tried = list(cuts(original, random.Random(7), CUTS))
     assert len(tried) > 100
