@@ -90,9 +90,11 @@ class ApproximateRows(RowIndex):
         self.lists_searched = trained.lists_searched
         self._index: Any = faiss.clone_index(trained.index)
         self._read = read
-        # By place: the order in which rows were added. A removed row leaves its place empty.
-        self._ids: RowIds = np.empty(0, np.int64)
-        self._sums: Sums = np.empty(0, np.uint32)
+        # By place: the order in which rows were added. A removed row leaves its place empty. Places
+        # beyond the last one wait for rows to come.
+        self._places_taken = 0
+        self._room_of_ids: RowIds = np.empty(0, np.int64)
+        self._room_of_sums: Sums = np.empty(0, np.uint32)
         self._by_id: NDArray[np.int64] | None = None
         self._last: tuple[Selection, NDArray[np.bool_], int] | None = None
 
@@ -106,8 +108,17 @@ class ApproximateRows(RowIndex):
         """Bytes of a row's code."""
         return int(self._index.sa_code_size())
 
+    @property
+    def _ids(self) -> RowIds:
+        return self._room_of_ids[: self._places_taken]
+
+    @property
+    def _sums(self) -> Sums:
+        return self._room_of_sums[: self._places_taken]
+
     def reserve(self, rows: int) -> None:
-        """Nothing: codes are small, and the lists grow one by one."""
+        """Make room for the identifiers; the lists of codes grow by themselves."""
+        self._make_room(self._places_taken + rows - self.rows)
 
     def add(self, ids: RowIds, vectors: Vectors) -> None:
         """Add rows by their vectors."""
@@ -121,10 +132,13 @@ class ApproximateRows(RowIndex):
             codes: as `encode` gave them, (n, bytes).
             sums: as `row_sums` gave them.
         """
-        places = np.arange(len(self._ids), len(self._ids) + len(ids), dtype=np.int64)
-        self._index.add_sa_codes(codes, places)
-        self._ids = np.concatenate([self._ids, ids])
-        self._sums = np.concatenate([self._sums, sums])
+        first, end = self._places_taken, self._places_taken + len(ids)
+        if end > len(self._room_of_ids):
+            self._make_room(max(end, 2 * first))
+        self._index.add_sa_codes(codes, np.arange(first, end, dtype=np.int64))
+        self._room_of_ids[first:end] = ids
+        self._room_of_sums[first:end] = sums
+        self._places_taken = end
         self._changed()
 
     def remove(self, start: int, end: int) -> None:
@@ -185,6 +199,12 @@ class ApproximateRows(RowIndex):
         if selection.excluded is not None:
             only = only[~np.isin(only, selection.excluded)]
         return only[self._places(only) >= 0]
+
+    def _make_room(self, places: int) -> None:
+        more = places - len(self._room_of_ids)
+        if more > 0:
+            self._room_of_ids = np.pad(self._room_of_ids, (0, more))
+            self._room_of_sums = np.pad(self._room_of_sums, (0, more))
 
     def _changed(self) -> None:
         self._by_id = None

@@ -14,7 +14,9 @@ list goes last.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -130,6 +132,19 @@ def read_codes(
         return None
     codes = np.frombuffer(content, np.uint8, shard.rows * width).reshape(shard.rows, width)
     return codes, np.frombuffer(content, "<u4", offset=shard.rows * width)
+
+
+def expect_codes(folder: Path, listed: CodeList, shard: Shard) -> None:
+    """Let the disk begin to read the codes of a shard, if there are any, while others are added."""
+    entry = listed.codes.get(shard.file)
+    if entry is None:
+        return
+    with suppress(OSError):
+        handle = os.open(folder / FOLDER / entry.file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(handle)
 
 
 def damaged(folder: Path, shards: Mapping[Any, Shard]) -> list[tuple[str, str]]:
