@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from index import edition_steps
 from index.catalogue_file import BUSY_TIMEOUT_S, CatalogueFile
 from index.chunk_table import (
     ChunkRecord,
@@ -35,19 +34,11 @@ from index.chunks import (
     RowKey,
     StoredRow,
 )
-from index.edition_table import (
-    Edition,
-    delete_edition,
-    delete_kept,
-    in_the_making,
-    read_editions,
-    serving,
-    state_key,
-    write_edition,
-)
+from index.edition_records import EditionRecords
+from index.edition_table import delete_kept, read_editions, state_key
 from index.errors import CatalogueError
 from index.row_facts import RowFactsTable
-from index.store import ModelLike, RowIds
+from index.store import RowIds
 
 __all__ = ["Catalogue", "Chunk"]
 
@@ -55,7 +46,7 @@ __all__ = ["Catalogue", "Chunk"]
 MAX_WAIT_NS = 1 << 63
 
 
-class Catalogue:
+class Catalogue(EditionRecords):
     """Made by `Catalogue.open`. Its methods may be called from several threads.
 
     Every method may raise `CatalogueError` or one of its kinds: `CatalogueCorruptError` for a
@@ -63,8 +54,9 @@ class Catalogue:
     """
 
     def __init__(self, file: CatalogueFile) -> None:
-        self._file = file
+        super().__init__(file)
         self._facts = RowFactsTable(file)
+        self._last_held: tuple[tuple[str, int, int], dict[date, int]] | None = None
 
     @classmethod
     def open(
@@ -259,41 +251,6 @@ class Catalogue:
             if behind(state)
         ]
 
-    def editions(self) -> list[Edition]:
-        """Every edition that has a record; see `index.edition_table`."""
-        with self._file.reading() as connection:
-            return read_editions(connection)
-
-    def serving(self, index: str) -> str:
-        """Name of the edition of an index that is served: of its folder, and of its facts."""
-        return serving(self.editions(), index)
-
-    def upcoming(self, index: str) -> Edition | None:
-        """The next edition of an index, if one is being made."""
-        return in_the_making(self.editions(), index)
-
-    def begin_edition(self, index: str, model: ModelLike) -> None:
-        """Begin the next edition of an index; see `index.edition_steps.begin`."""
-        with self._file.writing() as connection:
-            edition_steps.begin(connection, index, model)
-
-    def switch_edition(self, index: str) -> bool:
-        """Serve the next edition if it is complete; see `index.edition_steps.switch`."""
-        with self._file.writing() as connection:
-            return edition_steps.switch(connection, index)
-
-    def adopt_edition(self, edition: Edition) -> None:
-        """Record an edition that is there and not known."""
-        with self._file.writing() as connection:
-            write_edition(connection, edition)
-
-    def give_up_edition(self, index: str) -> None:
-        """Forget the next edition of an index, as if it had not been begun."""
-        with self._file.writing() as connection:
-            upcoming = in_the_making(read_editions(connection), index)
-            if upcoming is not None:
-                delete_edition(connection, upcoming.name)
-
     def forget_facts(self, edition: str, but: Collection[date]) -> None:
         """Delete what is stored of the rows of an edition, day by day, except of these days."""
         for name, day, _ in self._facts.counts():
@@ -323,13 +280,14 @@ class Catalogue:
         return self._facts.all_of(state.edition, day, state.revision)
 
     def held_revisions(self, edition: str) -> dict[date, int]:
-        """The revision that an edition which is served or kept holds of each day, oldest first."""
-        return {
-            chunk.day: state.revision
-            for chunk in self.chunks()
-            for state in chunk.indices.values()
-            if state.edition == edition and state.revision is not None
-        }
+        """The revision that an edition which is served or kept holds of each day, oldest first.
+
+        The last answer is kept until somebody writes: a search asks for it with each condition.
+        """
+        version = (edition, *self.version())
+        if self._last_held is None or self._last_held[0] != version:
+            self._last_held = (version, self._revisions(edition, upcoming=False))
+        return dict(self._last_held[1])
 
     def labels(self, index: str, day: date, revision: int, kind: str) -> list[tuple[int, str, int]]:
         """Row, label and weight of the rows of one kind, in row order; good for ranking.
@@ -349,20 +307,37 @@ class Catalogue:
         See `index.terms.TermMatch` for what matches. Give the result to `VectorStore.search` as
         `only`.
         """
-        revisions = self.held_revisions(index)
-        return self._facts.where(index, field, value, revisions)
+        return self._facts.where(index, field, value, self.held_revisions(index))
+
+    def make_terms(self, edition: str) -> int:
+        """Make what answers `rows_where` fast, for each day of an edition that lacks it.
+
+        Nobody waits for it: without it the facts of the day are read. Gives how many days got it.
+        Only for whoever may commit to the edition.
+        """
+        return self._facts.make_terms(edition, self._revisions(edition))
+
+    def drop_wrong_terms(self) -> list[str]:
+        """Forget what `make_terms` made where it does not agree with the facts; names the days."""
+        return [f"{wrong.index} {wrong.day}" for wrong in self._facts.drop_wrong_terms()]
 
     def check(self, *, deep: bool) -> list[tuple[str, str]]:
         """What is wrong inside the catalogue, as (where, detail); raises none of it.
 
-        SQLite's own check, then the checksum of every record; with `deep` also of every row fact.
+        SQLite's own check, then the checksum of every record; with `deep` also of every row fact,
+        and the terms made of them.
         """
         found = [(str(self.path), line) for line in self._file.check()]
         if found:
             return found
         try:
             self.chunks()
-            return self._facts.check() if deep else []
+            if not deep:
+                return []
+            return self._facts.check() + [
+                (f"{wrong.index} {wrong.day}", "its terms are not those of its facts")
+                for wrong in self._facts.wrong_terms()
+            ]
         except CatalogueError as error:
             return [(str(self.path), str(error))]
 
@@ -380,6 +355,14 @@ class Catalogue:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _revisions(self, edition: str, *, upcoming: bool = True) -> dict[date, int]:
+        return {
+            chunk.day: state.revision
+            for chunk in self.chunks()
+            for state in (*chunk.indices.values(), *(chunk.upcoming.values() if upcoming else ()))
+            if state.edition == edition and state.revision is not None
+        }
 
     def _is_held(self, row: StoredRow) -> bool:
         chunk = self.chunk(row.day)

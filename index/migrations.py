@@ -22,6 +22,7 @@ class Migration:
 
 
 EDITIONS_SINCE = 2
+TERMS_SINCE = 3
 """A catalogue that an older program left, opened for reading only, lacks what came since."""
 
 MIGRATIONS = (
@@ -100,6 +101,35 @@ MIGRATIONS = (
                 edition TEXT NOT NULL,
                 crc INTEGER NOT NULL,
                 PRIMARY KEY (day, index_name)
+            ) STRICT, WITHOUT ROWID
+            """,
+        ),
+    ),
+    Migration(
+        TERMS_SINCE,
+        "which rows hold which value, for conditions",
+        (
+            # Empty at first: made from the facts, revision by revision, as days are committed.
+            """
+            CREATE TABLE row_terms (
+                index_name TEXT NOT NULL,
+                day TEXT NOT NULL,
+                revision INTEGER NOT NULL,
+                field TEXT NOT NULL,
+                term TEXT NOT NULL,
+                rows BLOB NOT NULL,
+                crc INTEGER NOT NULL,
+                PRIMARY KEY (index_name, day, revision, field, term)
+            ) STRICT, WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE termed_revisions (
+                index_name TEXT NOT NULL,
+                day TEXT NOT NULL,
+                revision INTEGER NOT NULL,
+                terms INTEGER NOT NULL,
+                crc INTEGER NOT NULL,
+                PRIMARY KEY (index_name, day, revision)
             ) STRICT, WITHOUT ROWID
             """,
         ),

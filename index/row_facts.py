@@ -10,6 +10,7 @@ import math
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,18 @@ from index.catalogue_file import CatalogueFile
 from index.chunk_table import as_day
 from index.chunks import FactsLike, RowKey, StoredRow
 from index.errors import CatalogueCorruptError, CatalogueError, RowsReplacedError
+from index.row_terms import (
+    Revision,
+    Rows,
+    agree,
+    drop_terms,
+    drop_terms_of_day,
+    postings_of,
+    read_matches,
+    read_termed,
+    stray_terms,
+    write_terms,
+)
 from index.store import RowIds, row_id
 from index.terms import TermMatch
 
@@ -51,6 +64,7 @@ class RowFactsTable:
             part = facts[start : start + _STAGED_AT_ONCE]
             records = _records(index, day, revision, first_row + start, part)
             with self._file.writing() as connection:
+                drop_terms(connection, Revision.of(index, day, revision))
                 connection.executemany(_INSERT, records)
 
     def settle(
@@ -62,6 +76,7 @@ class RowFactsTable:
             CatalogueError: not all of them are staged.
         """
         key = (index, day.isoformat())
+        drop_terms_of_day(connection, index, day)
         connection.execute(
             "DELETE FROM row_facts WHERE index_name = ? AND day = ? AND revision < ?",
             (*key, revision),
@@ -86,6 +101,7 @@ class RowFactsTable:
     def forget(self, connection: sqlite3.Connection, day: date, indices: Collection[str]) -> None:
         """Within the caller's transaction: delete every fact of a day in these indices."""
         for index in indices:
+            drop_terms_of_day(connection, index, day)
             connection.execute(
                 "DELETE FROM row_facts WHERE index_name = ? AND day = ?", (index, day.isoformat())
             )
@@ -142,20 +158,37 @@ class RowFactsTable:
     ) -> RowIds:
         """Identifiers of matching rows among the given revisions, sorted."""
         term = TermMatch(field, value)
+        found = [np.empty(0, dtype=np.int64)]
         with self._file.reading() as connection:
-            records = connection.execute(
-                _SELECT + r"WHERE index_name = ? AND detail LIKE ? ESCAPE '\'",
-                (index, term.pattern),
-            ).fetchall()
-        # Many rows may match, so only what the condition needs is taken apart.
-        held = {day.isoformat(): row_id(day, number, 0) for day, number in revisions.items()}
-        numbers = {day.isoformat(): number for day, number in revisions.items()}
-        ids = []
-        for record in records:
-            _, day, revision, row, *_, detail, _ = _checked(record)
-            if numbers.get(day) == revision and term.matches(json.loads(detail)):
-                ids.append(held[day] + row)
-        return np.sort(np.array(ids, dtype=np.int64))
+            termed = read_termed(connection, index) if term.is_listed else {}
+            for day in sorted(revisions):
+                revision = Revision.of(index, day, revisions[day])
+                rows = read_matches(connection, revision, term) if revision in termed else None
+                if rows is None:
+                    rows = _matches(connection, revision, term)
+                found.append(row_id(day, revision.number, 0) + rows.astype(np.int64))
+        return np.concatenate(found)
+
+    def make_terms(self, index: str, revisions: Mapping[date, int]) -> int:
+        """Make the terms of those revisions that have none; gives how many.
+
+        Only for whoever may commit to the index: facts that change meanwhile are left alone.
+        """
+        with self._file.reading() as connection:
+            termed = read_termed(connection, index)
+        made = 0
+        for day, number in revisions.items():
+            revision = Revision.of(index, day, number)
+            if revision in termed:
+                continue
+            with self._file.reading() as connection:
+                before = _state_of(connection, revision)
+                postings = postings_of(_details(connection, revision))
+            with self._file.writing() as connection:
+                if _state_of(connection, revision) == before:
+                    write_terms(connection, revision, postings)
+                    made += 1
+        return made
 
     def counts(self) -> dict[tuple[str, date, int], int]:
         """How many facts are stored by index, day and revision."""
@@ -179,9 +212,63 @@ class RowFactsTable:
                     break
         return faults
 
+    def wrong_terms(self) -> list[Revision]:
+        """Revisions whose terms are not those of their facts, or fail a checksum.
+
+        Facts that fail theirs are told of by `check`, not here.
+        """
+        with self._file.reading() as connection:
+            wrong = stray_terms(connection)
+            for revision, total in read_termed(connection).items():
+                with suppress(CatalogueCorruptError):
+                    postings = postings_of(_details(connection, revision))
+                    if total != len(postings) or not agree(connection, revision, postings):
+                        wrong.add(revision)
+        return sorted(wrong, key=lambda revision: revision.key)
+
+    def drop_wrong_terms(self) -> list[Revision]:
+        """Forget the terms that are wrong; they are made again after the next commit."""
+        wrong = self.wrong_terms()
+        for revision in wrong:
+            with self._file.writing() as connection:
+                drop_terms(connection, revision)
+        return wrong
+
     def _scan(self) -> Iterator[tuple[Any, ...]]:
         with self._file.reading() as connection:
             yield from connection.execute(_SELECT)
+
+
+def _matches(connection: sqlite3.Connection, revision: Revision, term: TermMatch) -> Rows:
+    """The rows of a revision that meet a condition, ascending, by their facts."""
+    records = connection.execute(
+        _SELECT + "WHERE index_name = ? AND day = ? AND revision = ? "
+        r"AND detail LIKE ? ESCAPE '\' ORDER BY row",
+        (*revision.key, term.pattern),
+    )
+    # Many rows may match, so only what the condition needs is taken apart.
+    rows = [record[3] for record in map(_checked, records) if term.matches(json.loads(record[-2]))]
+    return np.array(rows, dtype=np.uint32)
+
+
+def _details(
+    connection: sqlite3.Connection, revision: Revision
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Number and detail of each row of a revision, in order."""
+    for record in connection.execute(
+        _SELECT + "WHERE index_name = ? AND day = ? AND revision = ? ORDER BY row", revision.key
+    ):
+        yield record[3], json.loads(_checked(record)[-2])
+
+
+def _state_of(connection: sqlite3.Connection, revision: Revision) -> tuple[int, float]:
+    """Differs from an earlier one if the facts of the revision have changed."""
+    rows, sums = connection.execute(
+        "SELECT count(*), total(crc) FROM row_facts "
+        "WHERE index_name = ? AND day = ? AND revision = ?",
+        revision.key,
+    ).fetchone()
+    return rows, sums
 
 
 def _records(

@@ -53,9 +53,10 @@ class EventRows(FoldExecutor):
         payloads = [record.payload for batch in chunk.batches(64) for record in batch]
         vectors = np.stack([_vector(payload) for payload in [b"day", *payloads]])
         facts = [RowFacts("day", str(job.day), len(payloads), 0, 1, DAY_DETAIL)]
+        events = map(NetworkSecurityEvent.FromString, payloads)
         facts += [
-            RowFacts("event", NetworkSecurityEvent.FromString(payload).event_id, 1, 0, 1, {})
-            for payload in payloads
+            RowFacts("event", event.event_id, 1, 0, 1, {"node": event.originating_node_id})
+            for event in events
         ]
         outcomes = {}
         with Catalogue.open(job.data_dir / "catalogue.sqlite") as catalogue:
@@ -73,6 +74,7 @@ class EventRows(FoldExecutor):
                         coverage={"events": len(payloads)},
                         model=self.model,
                     )
+                    catalogue.make_terms(store.name)
                 outcomes[name] = IndexOutcome(rows=rows)
         return FoldReport(outcomes, 0.0)
 

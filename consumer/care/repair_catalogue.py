@@ -89,6 +89,9 @@ class CatalogueRepair:
             return None
         try:
             with Catalogue.open(self._path) as catalogue:
+                for where in catalogue.drop_wrong_terms():
+                    detail = "its terms are dropped; the next fold makes them of its facts"
+                    self._account.mended("catalogue", where, detail)
                 wrong = [detail for _, detail in catalogue.check(deep=True)]
         except CatalogueCorruptError as error:
             wrong = [str(error)]

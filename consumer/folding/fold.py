@@ -188,7 +188,8 @@ def _tend(job: FoldJob, catalogue: Catalogue, work: Work) -> None:
         edition = catalogue.serving(name) if upcoming is None else upcoming.name
         try:
             tend(job.data_dir / "index", edition)
-        except Exception as error:  # noqa: BLE001 - without it the index is searched exactly
+            catalogue.make_terms(edition)
+        except Exception as error:  # noqa: BLE001 - without it questions are answered, slowly
             print(f"index {name} is not tended: {error}", file=sys.stderr)  # noqa: T201 - the log
     work.timed("tend", began)
 

@@ -25,6 +25,7 @@ from unittest import mock
 from consumer.care.snapshot_files import CATALOGUE
 from consumer.care.verify import verify_data
 from consumer.settings import Settings
+from index.tending import tend
 from tests.data_folder_kit import NOW, add_days, event, open_days, quarantine_of, settings_of
 
 RETIRED, FOURTH, FIFTH, OPEN_DAY = (date(2017, 7, day) for day in (1, 4, 5, 6))
@@ -57,7 +58,8 @@ class Damage:
 def make(folder: Path) -> Path:
     """Fill `folder/data`; give `folder`.
 
-    Two closed days, one of them twice, an open one, a retired one, and quarantined messages.
+    Two closed days, one of them twice, an open one, a retired one, and quarantined messages. One of
+    the indices is searched by codes, as large ones are.
     """
     settings = settings_of(folder)
     add_days(settings, [RETIRED, FOURTH, FIFTH])
@@ -67,6 +69,7 @@ def make(folder: Path) -> Path:
         offline.journal.append([event(OPEN_DAY, number) for number in range(10)])
         offline.coordinator.tick()
         offline.journal.retire(RETIRED)
+    tend(settings.data.dir / "index", "semantic", approximate_from=1)
     kept = quarantine_of(settings)
     for _ in range(3):
         kept.put("schema", b"x" * 60, detector="d", arrival_ns=NOW, detail="", sealed=True)

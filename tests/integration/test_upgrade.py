@@ -17,6 +17,7 @@ from consumer.care.verify import verify_data
 from consumer.clock import ManualClock
 from consumer.questions.recall import Recall
 from consumer.settings import Settings
+from index.catalogue import Catalogue
 from index.migrations import MIGRATIONS, migrate, schema_version
 from tests.data_folder_kit import (
     INDICES,
@@ -83,6 +84,24 @@ def test_it_is_searched_if_need_be_after_a_repair(settings: Settings) -> None:
         similar = recall.similar(FOURTH, k=3)["results"]
         assert [result["day"] for result in similar] == [str(FIFTH)]
         assert set(similar[0]["by_index"]) == set(INDICES)
+
+
+def test_conditions_find_the_same_before_and_after_it_is_opened_for_writing(
+    settings: Settings,
+) -> None:
+    path = settings.data.dir / "catalogue.sqlite"
+
+    def found(catalogue: Catalogue) -> list[list[int]]:
+        conditions = (("destination_port", "21"), ("source_ip", "172.16.0.1"), ("flagged", "true"))
+        return [catalogue.rows_where("semantic", *condition).tolist() for condition in conditions]
+
+    with Catalogue.open(path, read_only=True) as catalogue:
+        before = found(catalogue)
+    assert all(before)
+    with Catalogue.open(path) as catalogue:
+        assert found(catalogue) == before
+        catalogue.make_terms("semantic")
+        assert found(catalogue) == before
 
 
 def test_it_is_gone_on_with(settings: Settings) -> None:
