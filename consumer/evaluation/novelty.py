@@ -12,31 +12,27 @@ more day at its end, ordinary or planted, whose novelty is asked.
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, timedelta
+from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.days import NS_PER_DAY, NS_PER_SECOND, day_bounds_ns
-from consumer.evaluation.questions import read_flows
+from consumer.days import NS_PER_DAY, NS_PER_SECOND
+from consumer.evaluation.made_days import Event, MadeDay, day_rows, recorded_events, time_of
 from consumer.evaluation.sources import Sources
-from consumer.questions.novelty import novelties
-from consumer.replay.flows import FlowRecording
+from consumer.questions.novelty import Distances, standing
 from embed.attack import AttackEmbedder
-from embed.chunk import ChunkSpan, EventBatch
 from embed.embedder import Embedder
 from embed.rows import Vectors
 from embed.semantic import SemanticEmbedder
 from embed.timeseries import TimeSeriesEmbedder
 from models.evaluate_attack import BENIGN, auroc
 from models.store import locate
-from proto.network_security_pb2 import NetworkSecurityEvent
 
 SEED = 5
 THREADS = 2
@@ -44,7 +40,7 @@ ORDINARY = 70
 EACH = 4
 FLOWS_PER_DAY = 60
 PASTS = (5, 20, 60)
-DRAWS = 400
+DRAWS = 1600
 FIRST = date(2001, 1, 1)
 FAMILIAR = ("FTP-Patator", "DoS Hulk", "Web Attack - Brute Force")
 # What is planted: kinds of attack, and changes of the ordinary traffic.
@@ -53,21 +49,6 @@ CHANGES = ("three times the volume", "shifted working day", "burst in one minute
 ATTACK_FLOWS = (15, 60)
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 _HOUR_NS = 3600 * NS_PER_SECOND
-
-Event = tuple[int, NetworkSecurityEvent]
-
-
-@dataclass(frozen=True, slots=True)
-class MadeDay:
-    """A day to embed.
-
-    Attributes:
-        kind: "ordinary", or what was planted in it.
-        events: time of the day (ns since its start) and event, in the order of time.
-    """
-
-    kind: str
-    events: list[Event]
 
 
 class DayMaker:
@@ -80,15 +61,8 @@ class DayMaker:
 
     def __init__(self, flows: Path, *, seed: int = SEED) -> None:
         self._rng = np.random.default_rng(seed)
-        recorded = list(FlowRecording(flows, node="evaluation", seed=0))
-        labels = read_flows(flows).label
-        self._by_label: dict[str, list[Event]] = {}
-        self._benign_of: dict[int, list[Event]] = {}
-        for (time_ns, event), label in zip(recorded, labels.tolist(), strict=True):
-            day, of_day = divmod(time_ns, NS_PER_DAY)
-            self._by_label.setdefault(label, []).append((of_day, event))
-            if label == BENIGN:
-                self._benign_of.setdefault(day, []).append((of_day, event))
+        recorded = recorded_events(flows)
+        self._by_label, self._benign_of = recorded.by_label, recorded.benign_by_day
 
     def ordinary(self) -> MadeDay:
         """A day like others: benign flows, and on two in five days a familiar nuisance."""
@@ -96,7 +70,7 @@ class DayMaker:
         for label in FAMILIAR:
             if self._rng.random() < 0.2:
                 events += self._some(self._by_label[label], self._size())
-        return MadeDay("ordinary", sorted(events, key=_time))
+        return MadeDay("ordinary", sorted(events, key=time_of))
 
     def planted(self, kind: str) -> MadeDay:
         """An ordinary day with `kind`, one of `UNSEEN` or `CHANGES`, in it."""
@@ -113,10 +87,10 @@ class DayMaker:
             ]
         else:
             events = self._benign(1.0) + self._some(self._by_label[kind], self._size())
-        return MadeDay(kind, sorted(events, key=_time))
+        return MadeDay(kind, sorted(events, key=time_of))
 
     def _benign(self, volume: float) -> list[Event]:
-        day = self._rng.choice(sorted(self._benign_of))
+        day = self._rng.choice(list(self._benign_of))
         mean = volume * FLOWS_PER_DAY * float(np.exp(0.15 * self._rng.standard_normal()))
         return self._some(self._benign_of[int(day)], int(self._rng.poisson(mean)))
 
@@ -128,30 +102,25 @@ class DayMaker:
         return [events[place] for place in self._rng.integers(len(events), size=count)]
 
 
-def _time(event: Event) -> int:
-    return event[0]
+def asked(gaps: Mapping[str, Distances], places: NDArray[np.int64]) -> dict[str, float]:
+    """Novelty of the last of some days after the others, by index and over `all`.
 
-
-def day_rows(embedder: Embedder, days: Sequence[MadeDay]) -> Vectors:
-    """The day's row of each day, float32 (days, d)."""
-    rows = []
-    for number, made in enumerate(days):
-        day = FIRST + timedelta(days=number)
-        start_ns, end_ns = day_bounds_ns(day, ZoneInfo("UTC"))
-        embedder.begin(ChunkSpan(day, 1, start_ns, end_ns, len(made.events)))
-        times = [start_ns + at for at, _ in made.events]
-        embedder.add(EventBatch(times, [event for _, event in made.events]))
-        rows.append(next(embedder.finish().blocks).vectors[0])
-    return np.stack(rows)
-
-
-def asked(rows: Mapping[str, Vectors], past: NDArray[np.int64], today: int) -> dict[str, float]:
-    """Novelty of one day after these past ones, by index and over `all`."""
-    places = [*past.tolist(), today]
-    days = [FIRST + timedelta(days=number) for number in range(len(places))]
-    last = novelties({name: (days, vectors[places]) for name, vectors in rows.items()})[-1]
+    Args:
+        gaps: by index, the distances between all days, infinite between a day and itself.
+        places: which days, today's last.
+    """
+    overall, by_index = standing(
+        {name: between[np.ix_(places, places)].min(axis=1) for name, between in gaps.items()}
+    )
     # There is a past and every index holds every day, so that none is None.
-    return {name: value or 0.0 for name, value in (("all", last.novelty), *last.by_index.items())}
+    return {name: value or 0.0 for name, value in (("all", overall), *by_index.items())}
+
+
+def gaps_of(rows: Vectors) -> Distances:
+    """One minus the cosine of each two of the rows, float64 (n, n); infinite on the diagonal."""
+    gaps: Distances = np.maximum(0.0, 1.0 - (rows @ rows.T).astype(np.float64))
+    np.fill_diagonal(gaps, np.inf)
+    return gaps
 
 
 def measure_novelty(sources: Sources) -> dict[str, Any]:
@@ -171,32 +140,35 @@ def measure_novelty(sources: Sources) -> dict[str, Any]:
     cache_dir = sources.cache_dir
     kinds = [kind for kind in (*UNSEEN, *CHANGES) for _ in range(EACH)]
     days = [maker.ordinary() for _ in range(ORDINARY)] + [maker.planted(kind) for kind in kinds]
-    rows = {
-        name: day_rows(embedder, days)
-        for name, embedder in (
-            ("timeseries", TimeSeriesEmbedder(locate("timeseries", cache_dir), threads=THREADS)),
-            ("semantic", SemanticEmbedder(locate("semantic", cache_dir), threads=THREADS)),
-            ("attack", AttackEmbedder(locate("attack", cache_dir), threads=THREADS)),
+    with tempfile.TemporaryDirectory(prefix="novelty-") as scratch:
+        # The same flows come back on many days, and so do their descriptions.
+        known = Path(scratch) / "sentences"
+        embedders: tuple[Embedder, ...] = (
+            TimeSeriesEmbedder(locate("timeseries", cache_dir), threads=THREADS),
+            SemanticEmbedder(locate("semantic", cache_dir), threads=THREADS, cache=known),
+            AttackEmbedder(locate("attack", cache_dir), threads=THREADS),
         )
-    }
+        gaps = {embedder.name: gaps_of(day_rows(embedder, days)) for embedder in embedders}
     return {
         "source": sources.named,
         "days": {"ordinary": ORDINARY, "planted": len(kinds)},
         "flows": sum(len(made.events) for made in days),
-        "by_past": [_calibration(rows, np.array(kinds), past) for past in PASTS],
+        "by_past": [_calibration(gaps, np.array(kinds), past) for past in PASTS],
         "seconds": round(time.monotonic() - started, 1),
     }
 
 
-def _calibration(rows: Mapping[str, Vectors], kinds: NDArray[np.str_], past: int) -> dict[str, Any]:
+def _calibration(
+    gaps: Mapping[str, Distances], kinds: NDArray[np.str_], past: int
+) -> dict[str, Any]:
     rng = np.random.default_rng((SEED, past))
     ordinary: dict[str, list[float]] = {}
     planted: dict[str, list[float]] = {}
     for number in range(DRAWS):
         drawn = rng.permutation(ORDINARY)[: past + 1]
         today = ORDINARY + number % len(kinds)
-        for told, last in ((ordinary, int(drawn[-1])), (planted, today)):
-            for name, novelty in asked(rows, drawn[:-1], last).items():
+        for told, places in ((ordinary, drawn), (planted, np.append(drawn[:-1], today))):
+            for name, novelty in asked(gaps, places).items():
                 told.setdefault(name, []).append(novelty)
     kind_of = np.resize(kinds, DRAWS)
     found = {}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from consumer.evaluation.forest import forest_figures
+from consumer.evaluation.planted_days import planted_days
 from consumer.evaluation.prevalence import measure_prevalence
 from consumer.evaluation.sources import Sources
 from embed.attack import AttackEmbedder
@@ -76,6 +77,7 @@ def measure_timeseries(sources: Sources) -> dict[str, Any]:
 
     Returns:
         `planted`: share of days whose nearest other day has the same planted behaviour.
+        `day_rows`: see `consumer.evaluation.planted_days`.
         `problems`: accuracy on the labelled problems of the UCR archive; None without its folder.
 
     Raises:
@@ -108,6 +110,9 @@ def measure_timeseries(sources: Sources) -> dict[str, Any]:
                     for name, encode in encoders.items()
                 }
             ),
+        },
+        "day_rows": {
+            name: _rounded(one) for name, one in planted_days(sources.flows, ours).items()
         },
         "problems": problems,
         "seconds": round(time.monotonic() - started, 1),

@@ -66,23 +66,38 @@ def novelties(
     nearest = {name: np.full(len(days), np.inf) for name in rows}
     found: list[DayNovelty] = []
     for today, day in enumerate(days):
-        by_index: dict[str, float | None] = {}
-        farthest = np.full(today + 1, -np.inf)
         for name, distances in likeness.items():
-            near = nearest[name]
             to_past = distances[today, :today]
+            near = nearest[name]
             near[:today] = np.fmin(near[:today], to_past)
             near[today] = np.fmin.reduce(to_past, initial=np.inf)
-            held = np.isfinite(near[: today + 1])
-            by_index[name] = rank(near[: today + 1][held]) if held[today] else None
-            if held.any():
-                usual = max(float(np.median(near[: today + 1][held])), TIE)
-                scaled = np.where(held, near[: today + 1] / usual, -np.inf)
-                farthest = np.maximum(farthest, scaled)
-        held = np.isfinite(farthest)
-        novelty = rank(farthest[held]) if held[today] else None
-        found.append(DayNovelty(day, novelty, by_index, today))
+        so_far = {name: near[: today + 1] for name, near in nearest.items()}
+        found.append(DayNovelty(day, *standing(so_far), today))
     return found
+
+
+def standing(
+    nearest: Mapping[str, Distances],
+) -> tuple[float | None, dict[str, float | None]]:
+    """Novelty of the last of some days, over all indices and by index.
+
+    Args:
+        nearest: by index, the distance of each day to its nearest other one, (days,); infinite
+            where the index does not hold the day or holds no other.
+
+    Returns:
+        None where the last day's distance is infinite, in an index or in all of them.
+    """
+    by_index: dict[str, float | None] = {}
+    farthest = np.full(max(map(len, nearest.values()), default=0), -np.inf)
+    for name, near in nearest.items():
+        held = np.isfinite(near)
+        by_index[name] = rank(near[held]) if held[-1] else None
+        if held.any():
+            usual = max(float(np.median(near[held])), TIE)
+            farthest = np.maximum(farthest, np.where(held, near / usual, -np.inf))
+    held = np.isfinite(farthest)
+    return rank(farthest[held]) if held[-1:].any() else None, by_index
 
 
 def rank(distances: Distances) -> float:
