@@ -40,7 +40,7 @@ ORDINARY = 70
 EACH = 4
 FLOWS_PER_DAY = 60
 PASTS = (5, 20, 60)
-DRAWS = 1600
+DRAWS = 400
 FIRST = date(2001, 1, 1)
 FAMILIAR = ("FTP-Patator", "DoS Hulk", "Web Attack - Brute Force")
 # What is planted: kinds of attack, and changes of the ordinary traffic.

@@ -1,18 +1,19 @@
 """The attack encoder as an ONNX graph: 83 raw features to 256 numbers of unit length.
 
-The vector has three parts. The **geometric** part (130 numbers) has no weights: each of the 65
+The vector has four parts. The **geometric** part (130 numbers) has no weights: each of the 65
 traffic columns becomes an angle of up to a right angle to either side of its mean, given by cosine
 and sine. Its squared distances are those of the standardised features, bent at the far ends so that
 one absurd value cannot outweigh all others; what training never saw is as far away as it is in the
-features. The **learnt** part (8 x 15 numbers) is what eight random forests say of the flow: the
+features. The **forests'** part (4 x 15 numbers) is what random forests say of the flow: the
 square roots of their class probabilities, so that flows of a kind lie together whatever the
-columns that the kind does not care about. The last six numbers hold what detector, place and clock
-say, weighted so little that they decide between flows that are equal otherwise.
+columns that the kind does not care about. The **network's** part (60 numbers) draws flows of a kind
+together too (`attack_net`). The last six numbers hold what detector, place and clock say, weighted so
+little that they decide between flows that are equal otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,21 +26,27 @@ from sklearn.ensemble import RandomForestClassifier
 from models.evaluate_attack import FLOW_COLUMNS, PORT_COLUMNS
 
 Floats = NDArray[np.float32]
+# From raw features (n, 83): what is learnt from, (n, 63), and 1 where a column is absent, else 0.
+Columns = Callable[[Floats], tuple[Floats, Floats]]
 
 OPSET, ML_OPSET, IR = 18, 3, 9
 SENTINEL = -9999.0
-# How many standard deviations the arc of the geometric part stretches over, and that part's share
-# of the squared length; chosen on blocks that the figures do not rest on.
+# How many standard deviations the arc of the geometric part stretches over, and each part's share of
+# the squared length; chosen on flows that the figures do not rest on.
 SPREADS = 4.0
-SHARE = 0.8
+SHARE, FORESTS_SHARE, NETWORK_SHARE = 0.8, 0.1, 0.1
 # How many columns each of the two ports counts for in the geometric part.
 PORT_WEIGHT = 4.0
-# The forests see protocol and measures of the flow, and no port.
-FIRST_OF_FORESTS = 2
+# Forests and network see protocol and measures of the flow, and no port.
+FIRST_LEARNT = len(PORT_COLUMNS)
+# The network sees no more than so many standard deviations.
+LIMIT = 4.0
 SIDE_WEIGHT = 0.03
 GEOMETRIC = 2 * len(FLOW_COLUMNS)
 SCORES, FLAGS, PLACE = (67, 68, 69, 71, 73, 75, 76), (70, 72, 74, 77), (78, 79, 80)
 SITE, CLOCK = (3, 4), (81, 82)
+SIDE = 6
+PARTS = ("weight", "bias")
 
 
 TREE_COLUMNS = (
@@ -73,6 +80,18 @@ def scale_of(features: Floats) -> Scale:
         np.nanmean(values, axis=0).astype(np.float32),
         np.maximum(np.nanstd(values, axis=0), 0.01).astype(np.float32),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Weights of an `attack_net.AttackNetwork`, float32 by name, in the shapes that torch gives them."""
+
+    weights: Mapping[str, Floats]
+
+    @property
+    def width(self) -> int:
+        """How many numbers it gives."""
+        return len(self.weights["third_bias"])
 
 
 @dataclass(slots=True)
@@ -122,8 +141,8 @@ def _present(graph: Graph, prefix: str, columns: Sequence[int]) -> tuple[str, st
     return graph.add("Where", [absent, zero, raw], f"{prefix}_known"), absent
 
 
-def scaled(graph: Graph, scale: Scale) -> str:
-    """The 65 traffic columns, logged and standardised; a missing one is at its mean, 0."""
+def scaled(graph: Graph, scale: Scale) -> tuple[str, str]:
+    """The 65 traffic columns, logged and standardised, a missing one at its mean, 0; which are absent."""
     known, absent = _present(graph, "traffic", FLOW_COLUMNS)
     size = graph.add("Abs", [known], "traffic_size")
     more = graph.add("Add", [size, graph.constant("one", 1.0)], "traffic_more")
@@ -132,16 +151,26 @@ def scaled(graph: Graph, scale: Scale) -> str:
     )
     centred = graph.add("Sub", [logged, graph.constant("middle", scale.middle)], "centred")
     divided = graph.add("Div", [centred, graph.constant("spread", scale.spread)], "divided")
-    return graph.add("Where", [absent, graph.constant("mean", 0.0), divided], "scaled")
+    return graph.add("Where", [absent, graph.constant("mean", 0.0), divided], "scaled"), absent
 
 
-def scaled_features(scale: Scale, features: Floats) -> Floats:
-    """What the forests are trained on, (n, 63): computed by the graph itself, to the last bit."""
+def learnt_columns(scale: Scale) -> Columns:
+    """What forests and network are trained on: computed by the graph itself, to the last bit."""
     graph = Graph()
-    model = graph.model(scaled(graph, scale), len(FLOW_COLUMNS))
-    session = onnxruntime.InferenceSession(model.SerializeToString())
-    found: Floats = session.run(None, {"features": features})[0]
-    return found[:, FIRST_OF_FORESTS:]
+    columns, absent = scaled(graph, scale)
+    flags = graph.add("Cast", [absent], "flags", to=TensorProto.FLOAT)
+    both = graph.add("Concat", [columns, flags], "both", axis=1)
+    width = len(FLOW_COLUMNS)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    content = graph.model(both, 2 * width).SerializeToString()
+    session = onnxruntime.InferenceSession(content, options)
+
+    def columns_of(features: Floats) -> tuple[Floats, Floats]:
+        found: Floats = session.run(None, {"features": features})[0]
+        return found[:, FIRST_LEARNT:width].copy(), found[:, width + FIRST_LEARNT :].copy()
+
+    return columns_of
 
 
 def _geometric(graph: Graph, columns: str) -> list[str]:
@@ -159,18 +188,16 @@ def _geometric(graph: Graph, columns: str) -> list[str]:
     ]
 
 
-def _learnt(graph: Graph, columns: str, forests: Sequence[RandomForestClassifier]) -> str:
-    width = len(FLOW_COLUMNS)
-    behaviour = graph.add(
-        "Slice",
-        [
-            columns,
-            graph.constant("forest_first", [FIRST_OF_FORESTS], np.int64),
-            graph.constant("forest_end", [width], np.int64),
-            graph.constant("forest_axis", [1], np.int64),
-        ],
-        "behaviour",
-    )
+def _behaviour(graph: Graph, columns: str, name: str) -> str:
+    """The columns without the ports."""
+    cut = [
+        graph.constant(f"{name}_{bound}", [value], np.int64)
+        for bound, value in (("first", FIRST_LEARNT), ("end", len(FLOW_COLUMNS)), ("axis", 1))
+    ]
+    return graph.add("Slice", [columns, *cut], name)
+
+
+def _forests(graph: Graph, behaviour: str, forests: Sequence[RandomForestClassifier]) -> str:
     graph.nodes.append(
         helper.make_node(
             "TreeEnsembleRegressor",
@@ -183,8 +210,47 @@ def _learnt(graph: Graph, columns: str, forests: Sequence[RandomForestClassifier
     )
     zero = graph.constant("no_chance", 0.0)
     roots = graph.add("Sqrt", [graph.add("Max", ["chances", zero], "chances_kept")], "roots")
-    weight = graph.constant("learnt_weight", np.sqrt((1 - SHARE) / len(forests)))
-    return graph.add("Mul", [roots, weight], "learnt")
+    weight = graph.constant("forests_weight", np.sqrt(FORESTS_SHARE / len(forests)))
+    return graph.add("Mul", [roots, weight], "forests")
+
+
+def _network(graph: Graph, behaviour: str, absent: str, network: Network) -> str:
+    weights = network.weights
+
+    def layer(inputs: str, name: str) -> str:
+        """Gemm of torch's weights, (outputs, inputs)."""
+        both = [graph.constant(f"{name}_{part}", weights[f"{name}_{part}"]) for part in PARTS]
+        return graph.add("Gemm", [inputs, *both], name, transB=1)
+
+    def normed(inputs: str, name: str) -> str:
+        both = [graph.constant(f"{name}_{part}", weights[f"{name}_{part}"]) for part in PARTS]
+        return graph.add(
+            "Relu", [graph.add("LayerNormalization", [inputs, *both], name)], f"{name}_kept"
+        )
+
+    # One product of a sparse matrix is quicker than a product over a third axis.
+    columns = len(FLOW_COLUMNS) - FIRST_LEARNT
+    slopes = weights["slopes"].reshape(-1, columns)
+    spread = np.concatenate([np.diag(slope) for slope in slopes], axis=1)
+    risen = graph.add(
+        "Gemm",
+        [behaviour, graph.constant("slopes", spread), graph.constant("starts", weights["starts"])],
+        "risen",
+    )
+    limits = [graph.constant(f"ramp_{n}", float(n)) for n in (0, 1)]
+    ramps = graph.add("Clip", [risen, *limits], "ramps")
+    limits = [graph.constant(name, value) for name, value in (("least", -LIMIT), ("most", LIMIT))]
+    values = graph.add("Clip", [behaviour, *limits], "values")
+    flags = graph.add("Cast", [_behaviour(graph, absent, "unknown")], "flags", to=TensorProto.FLOAT)
+    first = layer(graph.add("Concat", [values, flags, ramps], "seen", axis=1), "first")
+    hidden = len(weights["second_bias"])
+    sizes = graph.constant("first_sizes", [hidden, network.width], np.int64)
+    graph.nodes.append(helper.make_node("Split", [first, sizes], ["hidden", "past"], axis=1))
+    second = layer(normed("hidden", "norm_first"), "second")
+    third = layer(normed(second, "norm_second"), "third")
+    whole = graph.add("Add", [third, "past"], "told")
+    weight = graph.constant("network_weight", np.sqrt(NETWORK_SHARE))
+    return graph.add("Mul", [_of_length_one(graph, whole, "network_one"), weight], "network")
 
 
 def trees(forests: Sequence[RandomForestClassifier]) -> dict[str, object]:
@@ -235,21 +301,32 @@ def _side(graph: Graph) -> str:
         "side_whole",
     )
     kept = graph.add("Where", [absent, graph.constant("side_none", 0.0), whole], "side_kept")
-    mix = np.zeros((len(columns), 6))
+    mix = np.zeros((len(columns), SIDE))
     for place, group in enumerate((SCORES, FLAGS, PLACE, SITE, CLOCK[:1], CLOCK[1:])):
         for column in group:
             mix[columns.index(column), place] = SIDE_WEIGHT / len(group)
     return graph.add("MatMul", [kept, graph.constant("side_mix", mix)], "side")
 
 
-def encoder(scale: Scale, forests: Sequence[RandomForestClassifier]) -> onnx.ModelProto:
-    """The whole encoder: `features` (n, 83) to `embedding` (n, 256), given eight forests of 15 labels."""
+def _of_length_one(graph: Graph, rows: str, name: str) -> str:
+    axis = graph.constant(f"{name}_axis", [1], np.int64)
+    length = graph.add("ReduceL2", [rows, axis], f"{name}_length", keepdims=1)
+    return graph.add("Div", [rows, length], name)
+
+
+def encoder(
+    scale: Scale, forests: Sequence[RandomForestClassifier], network: Network
+) -> onnx.ModelProto:
+    """The whole encoder: `features` (n, 83) to `embedding` (n, 256), given forests of 15 labels."""
     graph = Graph()
-    columns = scaled(graph, scale)
-    parts = [*_geometric(graph, columns), _learnt(graph, columns, forests), _side(graph)]
+    columns, absent = scaled(graph, scale)
+    behaviour = _behaviour(graph, columns, "behaviour")
+    parts = [
+        *_geometric(graph, columns),
+        _forests(graph, behaviour, forests),
+        _network(graph, behaviour, absent, network),
+        _side(graph),
+    ]
     whole = graph.add("Concat", parts, "whole", axis=1)
-    length = graph.add(
-        "ReduceL2", [whole, graph.constant("last", [1], np.int64)], "length", keepdims=1
-    )
-    width = GEOMETRIC + len(forests) * len(forests[0].classes_) + 6
-    return graph.model(graph.add("Div", [whole, length], "embedding"), width)
+    width = GEOMETRIC + len(forests) * len(forests[0].classes_) + network.width + SIDE
+    return graph.model(_of_length_one(graph, whole, "embedding"), width)
