@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
+from itertools import compress, groupby
 from operator import attrgetter
 
 import structlog
@@ -28,7 +28,7 @@ from consumer.quarantine.retry import Retry
 from consumer.reception.desks import Desk, Desks, is_logged
 from consumer.reception.sources import Arrival, EventSource
 from consumer.wire.admission import Admission, Admitted, Refused
-from consumer.wire.envelope import Envelope, Opened
+from consumer.wire.envelope import Burst, Envelope, Opened
 from consumer.wire.keys import KeyRing
 from consumer.wire.losses import LossLedger
 from consumer.wire.profiles import Profiles
@@ -51,9 +51,7 @@ KEYED_REASONS = ("unknown_key", "tampered")
 RETRIED_REASONS = (*KEYED_REASONS, "future")
 
 _sender = attrgetter("detector", "sealed")
-_arrived = attrgetter("arrival_ns")
-_payload, _block = attrgetter("payload"), attrgetter("block")
-_counter, _scheme = attrgetter("counter"), attrgetter("scheme")
+_arrived, _message = attrgetter("arrival_ns"), attrgetter("message")
 
 
 @dataclass(slots=True)
@@ -176,26 +174,31 @@ class Intake:
                 not acknowledged and count as received but not journaled.
         """
         self.counts.received += len(arrivals)
-        self.counts.received_bytes += sum([len(arrival.message) for arrival in arrivals])
+        self.counts.received_bytes += sum(map(len, map(_message, arrivals)))
         admitted: list[Admitted] = []
         for (detector, sealed), run in groupby(arrivals, _sender):
             desk = self._desks[detector]
-            for sent in _slices(run):
+            for sent in _slices(list(run)):
                 admitted += self._take(desk, detector, sent, sealed=sealed)
         if admitted:
             self._append(admitted)
 
     def _take(
         self, desk: Desk, detector: str, sent: list[Arrival], *, sealed: bool
-    ) -> list[Admitted]:
+    ) -> Sequence[Admitted]:
         """Open and admit messages of one detector; refuse the others."""
+        messages = list(map(_message, sent))
         if sealed:
-            sent, opened = self._open(desk, detector, sent)
+            burst = self._envelope.open_all(detector, messages)
+            if burst.refused:
+                sent = self._refuse_unopened(detector, sent, burst)
+            desk.schemes.update(burst.schemes)
+            self._note_counters(detector, burst.counters)
         else:
-            opened = [_bare(arrival) for arrival in sent]
+            burst = Burst(messages, [None] * len(messages))
         if desk.logged_only:
-            sent, opened = self._logged(desk, sent, opened)
-        return self._admit(desk, sent, opened)
+            sent = self._keep_logged(desk, sent, burst)
+        return self._admit(desk, sent, burst)
 
     def _append(self, admitted: list[Admitted]) -> None:
         done = self._journal.append(admitted)
@@ -208,60 +211,46 @@ class Intake:
         desk = self._desks.get(detector)
         return None if desk is None else desk.found()
 
-    def _open(
-        self, desk: Desk, detector: str, arrivals: list[Arrival]
-    ) -> tuple[list[Arrival], list[Opened]]:
-        """Open messages of one detector; refuse what does not open, and leave it out."""
-        results = self._envelope.open_all(detector, [arrival.message for arrival in arrivals])
-        opened = [result for result in results if type(result) is Opened]
-        if len(opened) < len(results):
-            arrivals = self._refuse_unopened(detector, arrivals, results)
-        desk.schemes.update(map(_scheme, opened))
-        counters = [counter for counter in map(_counter, opened) if counter is not None]
-        if counters:
-            self._last_counter[detector] = counters[-1]
-            self.losses.note_all(detector, counters)
-        return arrivals, opened
-
     def _refuse_unopened(
-        self,
-        detector: str,
-        arrivals: Sequence[Arrival],
-        results: Sequence[Opened | EnvelopeError],
+        self, detector: str, sent: Sequence[Arrival], burst: Burst
     ) -> list[Arrival]:
         """Refuse what did not open; return the messages that did."""
         kept: list[Arrival] = []
         last = self._last_counter.get(detector)
-        for arrival, result in zip(arrivals, results, strict=True):
-            if isinstance(result, EnvelopeError):
-                self._refuse(arrival, _why(result, arrival, last), str(result))
-            else:
+        for place, arrival in enumerate(sent):
+            error = burst.refused.get(place)
+            if error is None:
+                counter = burst.counters[len(kept)]
+                last = last if counter is None else counter
                 kept.append(arrival)
-                last = last if result.counter is None else result.counter
+            else:
+                self._refuse(arrival, _why(error, arrival, last), str(error))
         return kept
 
-    def _logged(
-        self, desk: Desk, arrivals: Sequence[Arrival], opened: Sequence[Opened]
-    ) -> tuple[list[Arrival], list[Opened]]:
-        """What a detector would have logged; the rest is counted and dropped."""
-        kept = [pair for pair in zip(arrivals, opened, strict=True) if is_logged(pair[1].payload)]
-        self._count_filtered(desk, len(opened) - len(kept))
-        return [arrival for arrival, _ in kept], [one for _, one in kept]
+    def _note_counters(self, detector: str, counters: Sequence[int | None]) -> None:
+        seen = [counter for counter in counters if counter is not None]
+        if seen:
+            self._last_counter[detector] = seen[-1]
+            self.losses.note_all(detector, seen)
+
+    def _keep_logged(self, desk: Desk, sent: Sequence[Arrival], burst: Burst) -> list[Arrival]:
+        """Keep in the burst what a detector would have logged; the rest is counted and dropped."""
+        logged = list(map(is_logged, burst.payloads))
+        self._count_filtered(desk, logged.count(False))
+        burst.payloads = list(compress(burst.payloads, logged))
+        burst.blocks = list(compress(burst.blocks, logged))
+        return list(compress(sent, logged))
 
     def _count_filtered(self, desk: Desk, count: int) -> None:
         self.counts.filtered += count
         desk.filtered += count
 
-    def _admit(
-        self, desk: Desk, arrivals: Sequence[Arrival], opened: Sequence[Opened]
-    ) -> list[Admitted]:
+    def _admit(self, desk: Desk, sent: Sequence[Arrival], burst: Burst) -> Sequence[Admitted]:
         """Admit what was opened; refuse what is not an event of any day."""
-        answers = desk.admit_all(
-            zip(map(_payload, opened), map(_block, opened), map(_arrived, arrivals), strict=True)
-        )
+        answers = desk.admit_all(burst.payloads, burst.blocks, list(map(_arrived, sent)))
         admitted = [answer for answer in answers if type(answer) is Admitted]
         if len(admitted) < len(answers):
-            for arrival, answer in zip(arrivals, answers, strict=True):
+            for arrival, answer in zip(sent, answers, strict=True):
                 if isinstance(answer, Refused):
                     self._refuse(arrival, answer.reason, answer.detail)
         return admitted
@@ -304,7 +293,7 @@ class Intake:
         if message.reason == "future":
             # By now its time may have come, or our clock was behind when it arrived.
             arrival_ns = max(arrival_ns, self._now_ns())
-        (event,) = desk.admit_all([(opened.payload, opened.block, arrival_ns)])
+        (event,) = desk.admit_all([opened.payload], [opened.block], [arrival_ns])
         if isinstance(event, Refused):
             return False
         desk.schemes[opened.scheme] += 1
@@ -318,26 +307,18 @@ class Intake:
             self.losses.note(message.detector, opened.counter)
 
 
-def _slices(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:
+def _slices(arrivals: list[Arrival]) -> Iterator[list[Arrival]]:
     """The same messages, so few at a time that what they decompress to has a limit.
 
     Once admitted, an event is held as it was received.
     """
-    messages: list[Arrival] = []
-    size = 0
-    for arrival in arrivals:
-        size += len(arrival.message)
-        if messages and size > OPENED_BYTES:
-            yield messages
-            messages, size = [], len(arrival.message)
-        messages.append(arrival)
-    if messages:
-        yield messages
-
-
-def _bare(arrival: Arrival) -> Opened:
-    """A message that came without an envelope."""
-    return Opened(arrival.message, None, None, "", "chacha20poly1305-v1")
+    begin = size = 0
+    for place, length in enumerate(map(len, map(_message, arrivals))):
+        size += length
+        if size > OPENED_BYTES and place > begin:
+            yield arrivals[begin:place]
+            begin, size = place, length
+    yield arrivals[begin:]
 
 
 def _why(error: EnvelopeError, arrival: Arrival, last: int | None) -> str:

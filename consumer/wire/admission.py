@@ -5,9 +5,11 @@ Only the few fields that this takes are parsed; the payload goes on as it was re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime
+from functools import partial
+from itertools import repeat
 from operator import add
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
@@ -21,8 +23,6 @@ from proto.network_security_pb2 import NetworkSecurityEvent
 
 #: Times before this are of a clock that counts from its boot, or was never set.
 YEAR_2000_NS = 946_684_800 * NS_PER_SECOND
-# Half the time of a named tuple's own constructor, which is Python.
-_new = tuple.__new__
 # More than seconds and nanoseconds of the wire can say.
 _FAR_NS = 1 << 100
 
@@ -43,6 +43,10 @@ class Admitted(NamedTuple):
     payload: bytes
     raw_size: int
     compressed: bool
+
+
+# Half the time of a named tuple's own constructor, which is Python.
+_admitted = partial(tuple.__new__, Admitted)
 
 
 class Refused(NamedTuple):
@@ -177,70 +181,133 @@ class Admission:
         `payload` is the protobuf message; `block` is the LZ4 block that it came in, or None.
         Raises ValueError if `arrival_ns` is not a time that an int64 of nanoseconds can hold.
         """
-        (answer,) = self.admit_all(((payload, block, arrival_ns),))
-        return answer
+        return self._admit(_parsed(payload), payload, block, arrival_ns)
 
     def admit_all(
-        self, messages: Iterable[tuple[bytes, bytes | None, int]]
-    ) -> list[Admitted | Refused]:
-        """Admit messages one after the other; each is payload, block and arrival of `admit`."""
-        parse, identify = AdmissionEvent.FromString, self._identify
-        trusting, back_ns, ahead_ns = self._trusting, self._back_ns, self._ahead_ns
-        day_start = day_end = own_times = 0
-        day, retired = date.min, False
-        answers: list[Admitted | Refused] = []
-        for payload, block, arrival_ns in messages:
-            try:
-                event = parse(payload)
-            except DecodeError:
-                answers.append(
-                    self._refuse_schema(payload, "not a protobuf message of this schema")
-                )
-                continue
-            event_id = event.event_id
-            node = event.originating_node_id
-            stamp = event.event_timestamp
-            nanos = stamp.nanos
-            own_ns = stamp.seconds * NS_PER_SECOND + nanos
-            if not event_id and not node and not own_ns and not _has_known_field(payload):
-                answers.append(self._refuse_schema(payload, "no field of this schema in it"))
-                continue
+        self,
+        payloads: Sequence[bytes],
+        blocks: Sequence[bytes | None],
+        arrivals_ns: Sequence[int],
+    ) -> Sequence[Admitted | Refused]:
+        """Admit messages one after the other: the same answers as those of `admit`, for less."""
+        try:
+            events = list(map(AdmissionEvent.FromString, payloads))
+        except DecodeError:
+            return [*map(self.admit, payloads, blocks, arrivals_ns)]
+        ordinary = self._ordinary(events, payloads, blocks, arrivals_ns)
+        if ordinary is not None:
+            return ordinary
+        return [*map(self._admit, events, payloads, blocks, arrivals_ns)]
 
-            earliest = YEAR_2000_NS + 1 if trusting else arrival_ns - back_ns
-            latest = MAX_NS if trusting else arrival_ns + ahead_ns
-            own_time = earliest <= own_ns <= latest and 0 <= nanos < NS_PER_SECOND
-            if own_time:
-                time_ns = own_ns
-                own_times += 1
-            elif own_ns > latest:
-                answers.append(self._refuse_future(own_ns, arrival_ns))
-                continue
-            else:
-                time_ns = self._other_time(own_ns, nanos, arrival_ns)
-            if self._event_clock and (self._mark.ns is None or time_ns > self._mark.ns):
-                self._mark.ns = time_ns
+    def _ordinary(
+        self,
+        events: Sequence[AdmissionEvent],
+        payloads: Sequence[bytes],
+        blocks: Sequence[bytes | None],
+        arrivals_ns: Sequence[int],
+    ) -> list[Admitted] | None:
+        """The events if there is nothing special about any of them, else None.
 
-            if not day_start <= time_ns < day_end:
-                day, day_start, day_end, retired = self._enter_day(time_ns)
-            if retired:
-                answers.append(self._refuse_retired(day))
-                continue
-            if event_id:
-                digest = identify(node, event_id, own_ns)
-            else:
-                self._empty_id += 1
-                digest = identify(node, event_id, own_ns, content=payload)
-            size = len(payload)
-            compressed = block is not None and len(block) < size
-            stored = payload if block is None or not compressed else block
-            answers.append(
-                _new(
-                    Admitted,
-                    (day, time_ns, own_time, digest, arrival_ns, stored, size, compressed),
-                )
+        Nearly always each has an id and a plausible time of its own, all within one day that takes
+        events. That is seen at a glance over all of them, and half of the work is saved.
+        """
+        if self._never_own or not events:
+            return None
+        stamps = [event.event_timestamp for event in events]
+        nanos = [stamp.nanos for stamp in stamps]
+        times = [
+            stamp.seconds * NS_PER_SECOND + more for stamp, more in zip(stamps, nanos, strict=True)
+        ]
+        event_ids = [event.event_id for event in events]
+        first, last = min(times), max(times)
+        earliest, latest = self._plausible(max(arrivals_ns), min(arrivals_ns))
+        if not (
+            earliest <= first
+            and last <= latest
+            and min(nanos) >= 0
+            and max(nanos) < NS_PER_SECOND
+            and all(event_ids)
+        ):
+            return None
+        day, _, day_end, retired = self._enter_day(first)
+        if last >= day_end or retired:
+            return None
+
+        self._own_time += len(events)
+        self._note_watermark(last)
+        nodes = [event.originating_node_id for event in events]
+        sizes = list(map(len, payloads))
+        compressed = [
+            block is not None and len(block) < size
+            for block, size in zip(blocks, sizes, strict=True)
+        ]
+        return list(
+            map(
+                _admitted,
+                zip(
+                    repeat(day),
+                    times,
+                    repeat(True),
+                    map(self._identify, nodes, event_ids, times),
+                    arrivals_ns,
+                    map(_stored, payloads, blocks, compressed),
+                    sizes,
+                    compressed,
+                    strict=False,
+                ),
             )
-        self._own_time += own_times
-        return answers
+        )
+
+    def _admit(
+        self,
+        event: AdmissionEvent | None,
+        payload: bytes,
+        block: bytes | None,
+        arrival_ns: int,
+    ) -> Admitted | Refused:
+        """Admit one message; `event` is what was parsed of it, None if that is impossible."""
+        if event is None:
+            return self._refuse_schema(payload, "not a protobuf message of this schema")
+        event_id, node = event.event_id, event.originating_node_id
+        stamp = event.event_timestamp
+        own_ns = stamp.seconds * NS_PER_SECOND + stamp.nanos
+        if not event_id and not node and not own_ns and not _has_known_field(payload):
+            return self._refuse_schema(payload, "no field of this schema in it")
+
+        earliest, latest = self._plausible(arrival_ns, arrival_ns)
+        own_time = earliest <= own_ns <= latest and 0 <= stamp.nanos < NS_PER_SECOND
+        if own_time:
+            time_ns = own_ns
+            self._own_time += 1
+        elif own_ns > latest:
+            return self._refuse_future(own_ns, arrival_ns)
+        else:
+            time_ns = self._other_time(own_ns, stamp.nanos, arrival_ns)
+        self._note_watermark(time_ns)
+
+        day, _, _, retired = self._enter_day(time_ns)
+        if retired:
+            return self._refuse_retired(day)
+        if event_id:
+            digest = self._identify(node, event_id, own_ns)
+        else:
+            self._empty_id += 1
+            digest = self._identify(node, event_id, own_ns, content=payload)
+        compressed = block is not None and len(block) < len(payload)
+        stored = _stored(payload, block, compressed)
+        return Admitted(
+            day, time_ns, own_time, digest, arrival_ns, stored, len(payload), compressed
+        )
+
+    def _plausible(self, latest_arrival_ns: int, earliest_arrival_ns: int) -> tuple[int, int]:
+        """Between which own times an event is believed, whenever in this span it arrived."""
+        if self._trusting:
+            return YEAR_2000_NS + 1, MAX_NS
+        return latest_arrival_ns - self._back_ns, earliest_arrival_ns + self._ahead_ns
+
+    def _note_watermark(self, time_ns: int) -> None:
+        if self._event_clock and (self._mark.ns is None or time_ns > self._mark.ns):
+            self._mark.ns = time_ns
 
     def facts(self) -> AdmissionFacts:
         """Return what was counted so far, siblings included. May be called from any thread."""
@@ -303,6 +370,17 @@ def _untimed_digest(
 ) -> bytes:
     del timestamp_ns
     return identity_digest(node, event_id, 0, content=content)
+
+
+def _parsed(payload: bytes) -> AdmissionEvent | None:
+    try:
+        return AdmissionEvent.FromString(payload)
+    except DecodeError:
+        return None
+
+
+def _stored(payload: bytes, block: bytes | None, compressed: bool) -> bytes:
+    return block if compressed and block is not None else payload
 
 
 def _has_known_field(payload: bytes) -> bool:

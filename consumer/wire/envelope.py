@@ -19,8 +19,13 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import repeat, takewhile
+from operator import itemgetter
+from typing import ClassVar, Final, NamedTuple
 
 import lz4.block
 from cryptography.exceptions import InvalidTag
@@ -62,16 +67,16 @@ SIZE_BYTES: Final = 4
 # No LZ4 block grows by more than this when decompressed: a run costs one byte for each 255.
 LZ4_MAX_RATIO: Final = 255
 
-# Four zero bytes and the counter of a v1 nonce; the size headers of v1 and v0.
-_unpack_nonce = struct.Struct("<IQ").unpack
-_unpack_little = struct.Struct("<I").unpack_from
-_unpack_big = struct.Struct(">I").unpack_from
-# Half the time of a named tuple's own constructor, which is Python.
-_new = tuple.__new__
+# Four zero bytes and the counter.
+_V1_NONCE: Final = struct.Struct("<IQ")
+# Parts of v1 messages and of plaintexts, cut in C.
+_nonce_of = itemgetter(slice(NONCE_BYTES))
+_sealed_of = itemgetter(slice(NONCE_BYTES, None))
+_block_of = itemgetter(slice(SIZE_BYTES, None))
 
 
 class Opened(NamedTuple):
-    """What a message held. A tuple: one is made for every message, and this is the cheapest way.
+    """What one message held.
 
     Attributes:
         payload: the protobuf bytes.
@@ -87,6 +92,32 @@ class Opened(NamedTuple):
     counter: int | None
     key_id: str
     scheme: Scheme
+
+
+@dataclass(slots=True)
+class Burst:
+    """What some messages of one detector held, column by column, in the order of the messages.
+
+    Columns and not one `Opened` a message, because a loop in C over a column costs a fraction of
+    one in Python over messages.
+
+    Attributes:
+        payloads: the protobuf bytes of those that opened.
+        blocks: as `Opened.block`, of the same messages.
+        counters: as `Opened.counter`, of the same messages.
+        schemes: how many opened under each scheme.
+        refused: why, of each that did not open, by its place among the messages.
+    """
+
+    payloads: list[bytes] = field(default_factory=list)
+    blocks: list[bytes | None] = field(default_factory=list)
+    counters: list[int | None] = field(default_factory=list)
+    schemes: Counter[Scheme] = field(default_factory=Counter)
+    refused: dict[int, EnvelopeError] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """How many messages have been dealt with."""
+        return len(self.payloads) + len(self.refused)
 
 
 class Envelope:
@@ -124,49 +155,53 @@ class Envelope:
             DecompressionError: it opens, but what it holds is not what its size header says, or
                 is larger than the limit.
         """
-        (result,) = self.open_all(detector, (message,))
-        if isinstance(result, EnvelopeError):
-            raise result
-        return result
+        burst = self.open_all(detector, (message,))
+        if burst.refused:
+            raise burst.refused[0]
+        key = self._last[detector].candidate.key
+        (payload,), (block,), (counter,) = burst.payloads, burst.blocks, burst.counters
+        return Opened(payload, block, counter, key.key_id, key.scheme)
 
-    def open_all(self, detector: str, messages: Sequence[bytes]) -> list[Opened | EnvelopeError]:
-        """Open messages of ``detector``; for each what it held, or what `open` would raise."""
+    def open_all(self, detector: str, messages: Sequence[bytes]) -> Burst:
+        """Open messages of ``detector``; what `open` would raise for one is in ``refused``."""
         candidates = self._ring.candidates()
         if candidates is not self._candidates:
             self._adopt(candidates)
-        results: list[Opened | EnvelopeError] = []
+        burst = Burst()
         while True:
             last = self._last.get(detector)
             if last is not None:
-                last.open_run(messages, results)
-            if len(results) == len(messages):
-                return results
-            results.append(self._search(detector, messages[len(results)], last))
+                last.open_run(messages, burst)
+            if len(burst) == len(messages):
+                return burst
+            self._search(detector, messages, last, burst)
 
     def _search(
-        self, detector: str, message: bytes, last: _Opener | None
-    ) -> Opened | EnvelopeError:
-        """Try every key on a message that the last one did not open."""
+        self, detector: str, messages: Sequence[bytes], last: _Opener | None, burst: Burst
+    ) -> None:
+        """Try every key on the first message that has no result; refuse it if none opens it."""
+        place = len(burst)
+        message = messages[place]
         if len(message) < _ChaCha.shortest:
-            return TamperedError(
+            burst.refused[place] = TamperedError(
                 f"{detector}: {len(message)} bytes; the shortest message has {_ChaCha.shortest}"
             )
+            return
         scheme = self._scheme_of(detector)
         tried = 0
-        results: list[Opened | EnvelopeError] = []
         for opener in self._openers:
             if scheme is not None and opener.candidate.key.scheme != scheme:
                 continue
             tried += 1
             if opener is last:
                 continue
-            opener.open_run((message,), results)
-            if results:
-                if isinstance(results[0], Opened):
+            opener.open_run(messages[: place + 1], burst)
+            if len(burst) > place:
+                if place not in burst.refused:
                     self._last[detector] = opener
-                return results[0]
+                return
         kind = "" if scheme is None else f"{scheme} "
-        return UnknownKeyError(
+        burst.refused[place] = UnknownKeyError(
             f"{detector}: none of {tried} {kind}keys opens this message of "
             f"{len(message)} bytes; it is tried again when a key is added"
         )
@@ -185,84 +220,138 @@ class Envelope:
 class _Opener(ABC):
     """One candidate key with its cipher set up."""
 
-    __slots__ = ("_key_id", "_limit", "candidate")
+    __slots__ = ("_limit", "candidate")
+
+    #: Bytes of the shortest message.
+    shortest: ClassVar[int]
+    #: How a plaintext says the size of its payload.
+    size_header: ClassVar[struct.Struct]
 
     def __init__(self, candidate: Candidate, limit: int) -> None:
         self.candidate = candidate
-        self._key_id = candidate.key.key_id
         self._limit = limit
 
-    @abstractmethod
-    def open_run(self, messages: Sequence[bytes], results: list[Opened | EnvelopeError]) -> None:
-        """Add the results of messages until one that this key does not open.
+    def open_run(self, messages: Sequence[bytes], burst: Burst) -> None:
+        """Add to the burst what messages held, until one that this key does not open.
 
         It begins with the first message that has no result yet. A result is what a message held,
         or that it does not decompress.
         """
+        begin = len(burst)
+        messages = [*takewhile(self._long_enough, messages[begin:])]
+        plaintexts = self._decrypt_run(messages)
+        if not plaintexts:
+            return
+        self.candidate.used = True
+        before = len(burst.payloads)
+        counters = self._counters(messages[: len(plaintexts)])
+        try:
+            payloads, blocks = self._decompress_run(plaintexts)
+        except (DecompressionError, lz4.block.LZ4BlockError, struct.error):
+            self._decompress_each(plaintexts, counters, begin, burst)
+        else:
+            burst.payloads += payloads
+            burst.blocks += blocks
+            burst.counters += counters
+        burst.schemes[self.candidate.key.scheme] += len(burst.payloads) - before
+
+    def _long_enough(self, message: bytes) -> bool:
+        return len(message) >= self.shortest
+
+    @abstractmethod
+    def _decrypt_run(self, messages: Sequence[bytes]) -> list[bytes]:
+        """The plaintexts of the first messages, up to one that this key does not open."""
+
+    def _counters(self, messages: Sequence[bytes]) -> list[int | None]:
+        """The counters of messages that opened."""
+        return [None] * len(messages)
+
+    def _may_be_bare(self, plaintext: bytes) -> bool:  # noqa: ARG002 - for v1
+        """Whether a plaintext that does not decompress may be the event itself."""
+        return False
+
+    def _decompress_run(self, plaintexts: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """The payloads and blocks of plaintexts that are all in order.
+
+        Raises:
+            DecompressionError, LZ4BlockError, struct.error: one of them may not be.
+        """
+        sizes = [size for (size,) in map(self.size_header.unpack_from, plaintexts)]
+        blocks = list(map(_block_of, plaintexts))
+        shortest, largest = min(map(len, blocks)), max(sizes)
+        # Stricter than for each by itself, and so much cheaper.
+        if not shortest or largest > min(self._limit, shortest * LZ4_MAX_RATIO):
+            raise DecompressionError("to be looked at one by one")
+        payloads = list(map(lz4.block.decompress, blocks, sizes))
+        if list(map(len, payloads)) != sizes:
+            raise DecompressionError("to be looked at one by one")
+        return payloads, blocks
+
+    def _decompress_each(
+        self,
+        plaintexts: Sequence[bytes],
+        counters: Sequence[int | None],
+        begin: int,
+        burst: Burst,
+    ) -> None:
+        for place, (plaintext, counter) in enumerate(zip(plaintexts, counters, strict=True), begin):
+            block: bytes | None = plaintext[SIZE_BYTES:]
+            try:
+                payload = _decompress(self.size_header, plaintext, self._limit)
+            except DecompressionError as error:
+                if not self._may_be_bare(plaintext):
+                    burst.refused[place] = error
+                    continue
+                payload, block = plaintext, None
+            burst.payloads.append(payload)
+            burst.blocks.append(block)
+            burst.counters.append(counter)
 
 
 class _ChaCha(_Opener):
     __slots__ = ("_decrypt",)
 
-    shortest: Final = 12 + 16
+    shortest = NONCE_BYTES + 16
+    size_header = struct.Struct("<I")
 
     def __init__(self, candidate: Candidate, limit: int) -> None:
         super().__init__(candidate, limit)
         self._decrypt = ChaCha20Poly1305(candidate.key.secret).decrypt
 
-    def open_run(self, messages: Sequence[bytes], results: list[Opened | EnvelopeError]) -> None:
-        decrypt, limit, key_id = self._decrypt, self._limit, self._key_id
-        scheme: Scheme = "chacha20poly1305-v1"
-        candidate, shortest = self.candidate, self.shortest
-        for message in messages[len(results) :]:
-            if len(message) < shortest:
-                return
-            nonce = message[:NONCE_BYTES]
-            try:
-                plaintext = decrypt(nonce, message[NONCE_BYTES:], None)
-            except InvalidTag:
-                return
-            candidate.used = True
-            prefix, count = _unpack_nonce(nonce)
-            counter = count if prefix == 0 else None
-            block = plaintext[SIZE_BYTES:]
-            try:
-                payload = _decompress(_unpack_little, plaintext, block, limit)
-            except DecompressionError as error:
-                results.append(
-                    Opened(plaintext, None, counter, key_id, scheme)
-                    if _is_bare_event(plaintext, limit)
-                    else error
-                )
-            else:
-                results.append(_new(Opened, (payload, block, counter, key_id, scheme)))
+    def _decrypt_run(self, messages: Sequence[bytes]) -> list[bytes]:
+        plaintexts: list[bytes] = []
+        decrypted = map(
+            self._decrypt, map(_nonce_of, messages), map(_sealed_of, messages), repeat(None)
+        )
+        with suppress(InvalidTag):
+            for plaintext in decrypted:
+                plaintexts.append(plaintext)  # noqa: PERF402 - what came before a failure stays
+        return plaintexts
+
+    def _counters(self, messages: Sequence[bytes]) -> list[int | None]:
+        nonces = map(_V1_NONCE.unpack_from, messages)
+        return [counter if prefix == 0 else None for prefix, counter in nonces]
+
+    def _may_be_bare(self, plaintext: bytes) -> bool:
+        return _is_bare_event(plaintext, self._limit)
 
 
 class _SecretBox(_Opener):
     __slots__ = ("_secret",)
 
-    shortest: Final = 24 + 16
+    shortest = 24 + 16
+    size_header = struct.Struct(">I")
 
     def __init__(self, candidate: Candidate, limit: int) -> None:
         super().__init__(candidate, limit)
         self._secret = candidate.key.secret
 
-    def open_run(self, messages: Sequence[bytes], results: list[Opened | EnvelopeError]) -> None:
-        for message in messages[len(results) :]:
-            if len(message) < self.shortest:
-                return
-            try:
-                plaintext = crypto_secretbox_open(message[24:], message[:24], self._secret)
-            except CryptoError:
-                return
-            self.candidate.used = True
-            block = plaintext[SIZE_BYTES:]
-            try:
-                payload = _decompress(_unpack_big, plaintext, block, self._limit)
-            except DecompressionError as error:
-                results.append(error)
-            else:
-                results.append(Opened(payload, block, None, self._key_id, "secretbox-v0"))
+    def _decrypt_run(self, messages: Sequence[bytes]) -> list[bytes]:
+        plaintexts: list[bytes] = []
+        with suppress(CryptoError):
+            for message in messages:
+                plaintexts.append(crypto_secretbox_open(message[24:], message[:24], self._secret))  # noqa: PERF401
+        return plaintexts
 
 
 def _opener(candidate: Candidate, limit: int) -> _Opener:
@@ -271,19 +360,18 @@ def _opener(candidate: Candidate, limit: int) -> _Opener:
     return _SecretBox(candidate, limit)
 
 
-def _decompress(
-    unpack_size: Callable[[bytes], tuple[Any, ...]], plaintext: bytes, block: bytes, limit: int
-) -> bytes:
-    """The payload of ``block``, whose size the plaintext's header tells.
+def _decompress(size_header: struct.Struct, plaintext: bytes, limit: int) -> bytes:
+    """The payload of a plaintext's LZ4 block, whose size the header before it tells.
 
     Allocates nothing beyond ``limit``.
 
     Raises:
         DecompressionError: header cut off or above the limit, LZ4 garbage, or another size.
     """
+    block = plaintext[SIZE_BYTES:]
     if not block:
         raise DecompressionError("the plaintext ends before its LZ4 block begins")
-    (size,) = unpack_size(plaintext)
+    (size,) = size_header.unpack_from(plaintext)
     if size > limit:
         raise DecompressionError(
             f"size header says {size} bytes; the limit is {limit} (subscriber.max_event_mb)"
