@@ -75,14 +75,21 @@ class LeaderClusters:
             moved = step[moved]
             placed = groups >= 0
             groups[placed] = step[groups[placed]]
-        np.add.at(self._sums, groups, vectors.astype(np.float64))
-        np.add.at(self._counts, groups, 1)
+        self._sum_up(vectors, groups)
         same = bool((moved == np.arange(before)).all())
         return Placed(groups, None if same else moved)
 
     def vectors(self) -> Vectors:
         """The prototypes, float32 (groups, d) of length 1."""
         return normalise(self._sums[: self._size])
+
+    def _sum_up(self, vectors: Vectors, groups: Groups) -> None:
+        """Add each vector to the sum of its group, those of one group in their order."""
+        order = np.argsort(groups, kind="stable")
+        found, starts, counts = np.unique(groups[order], return_index=True, return_counts=True)
+        # A tenth of what np.add.at takes for rows.
+        self._sums[found] += np.add.reduceat(vectors[order].astype(np.float64), starts, axis=0)
+        self._counts[found] += counts
 
     def _join(self, vectors: Vectors, groups: Groups) -> None:
         """Those near a leader join the nearest one."""

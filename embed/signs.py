@@ -40,6 +40,7 @@ _RANSOMWARE: tuple[tuple[str, float, str], ...] = (
 
 
 _VERDICT = attrgetter("threat_category", "fast_detector_triggered", "fast_detector_reason")
+_REASON_CODE = attrgetter("reason_code")
 _WATCHED = attrgetter(*(name for name, _, _ in _RANSOMWARE))
 # Phrases are made once per combination of facts; a day has few of them and many events.
 _KNOWN = 8192
@@ -61,7 +62,7 @@ def signs_of(event: NetworkSecurityEvent) -> Signs:
         signs += tuple(map(reason_words, event.human_review.review_reasons))
     if has("provenance") and not event.fast_detector_reason:
         # Newer detectors repeat the fast detector's reason here, engine by engine.
-        signs += _engines(tuple(one.reason_code for one in event.provenance.verdicts))
+        signs += _engines(tuple(map(_REASON_CODE, event.provenance.verdicts)))
     if has("geo_enrichment"):
         signs += tuple(_places(event.geo_enrichment))
     if has("network_features"):
