@@ -120,9 +120,10 @@ def _chunk(data: Path, day: date) -> Chunk:
 
 
 def _watch(service: subprocess.Popen[bytes], data: Path, days: list[date]) -> dict[str, float]:
-    """Wait until every day is closed, well or not; gives the most memory that was seen.
+    """Wait until every day is closed, well or not, and the child has said what it took.
 
-    And the processor time of the children, which other work on the machine hardly changes.
+    Gives the most memory that was seen.
+    The processor time is that of the children, which other work on the machine hardly changes.
     """
     together = child = 0.0
     used: dict[int, float] = {}
@@ -134,7 +135,8 @@ def _watch(service: subprocess.Popen[bytes], data: Path, days: list[date]) -> di
         used.update({pid: seconds for pid in pids if (seconds := _cpu_s(pid))})
         together = max(together, rss_mb(service.pid) + sum(children))
         if time.monotonic() - looked > 1:
-            if all(_chunk(data, day).state in ("committed", "degraded") for day in days):
+            states = {_chunk(data, day).state for day in days}
+            if states <= {"committed", "degraded"} and not pids:
                 break
             looked = time.monotonic()
         time.sleep(SAMPLE_S)
