@@ -74,8 +74,11 @@ def test_a_service_killed_while_its_child_embeds_takes_the_child_with_it_and_fol
             time.sleep(0.05)
         deployment.start_service()
         picture = deployment.wait_for(
-            "the day",
-            lambda picture: [day["state"] for day in picture["days"]] == ["committed"],
+            "the day, and the account of the child that committed it",
+            lambda picture: (
+                [day["state"] for day in picture["days"]] == ["committed"]
+                and picture["fold"]["folds"] > 0
+            ),
             timeout_s=120,
         )
         assert picture["fold"]["folds"] == 1
