@@ -43,6 +43,7 @@ from consumer.reception.intake import Intake
 from consumer.reception.subscriber import Subscriber
 from consumer.registry.base import Registry
 from consumer.registry.choice import open_registry
+from consumer.retention.age_clock import AgeClock
 from consumer.retention.forget import Forgetting
 from consumer.retention.retention import Retention
 from consumer.retention.upkeep import Upkeep
@@ -103,9 +104,10 @@ class Service:
             no_room=self._wait_for_room,
         )
         self._ring = KeyRing(self._clock, grace_s=settings.detector.key_grace_s)
+        self._age_clock = AgeClock(self._clock, data_dir)
         self._quarantine = Quarantine(
             data_dir / "quarantine",
-            self._clock,
+            self._age_clock,
             max_bytes=settings.quarantine.max_mb * MIB,
             max_age_days=settings.quarantine.max_age_days,
         )
@@ -246,7 +248,7 @@ class Service:
         retention = Retention(
             self._settings.retention, self.journal, catalogue, data_dir=data_dir, zone=zone
         )
-        return Upkeep(forgetting, retention, catalogue, self._clock, data_dir=data_dir)
+        return Upkeep(forgetting, retention, catalogue, self._age_clock, data_dir=data_dir)
 
     def _day_clock(self) -> int | None:
         if self._settings.day.clock == "event":
@@ -259,11 +261,12 @@ class Service:
             self._take_new_settings()
             self._discovery.refresh()
             self._intake.retry_quarantine()
-        if (set_by_s := self._clock_set.look()) > 0:
-            # What seemed to come from the future may be of today.
-            self._intake.retry_quarantine()
-        if set_by_s:
+        self._age_clock.look()
+        if set_by_s := self._clock_set.look():
             log.warning("the clock was set", by_s=round(set_by_s, 3))
+            # What seemed to come from the future may be of today, and a key in force again.
+            self._discovery.refresh()
+            self._intake.retry_quarantine()
         if turned := self._disk.measure():
             log.warning(
                 "reception resumes" if self._disk.room() else "reception stops: no room",
@@ -386,6 +389,7 @@ class Service:
                 "stops": self._disk.stops,
                 "refused": self._disk.refused,
             },
+            "clock": {"doubted_by_s": round(self._age_clock.doubted_by_s, 1)},
             "fold": None if coordinator is None else asdict(coordinator.facts),
             "days": self._days(),
         }

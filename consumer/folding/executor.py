@@ -136,7 +136,7 @@ class ChildProcess(FoldExecutor):
                     [sys.executable, "-m", "consumer.folding.fold", str(os.getpid())],
                     stdin=order,
                     stdout=output,
-                    env={**os.environ, **self._environment},
+                    env={**os.environ, **_few_threads(job.threads), **self._environment},
                 )
             except OSError as error:
                 raise FoldError(f"the embedding process cannot be started: {error}") from error
@@ -169,10 +169,20 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
+def _few_threads(threads: int) -> dict[str, str]:
+    """Keeps the linear algebra of NumPy and FAISS from taking a thread, and its memory, per core."""
+    return {"OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+
+
+def out_of_memory(memory_mb: int) -> str:
+    """What to do when the memory limit may be too small."""
+    return f"if it ran out of memory, raise fold.memory_mb, which is {memory_mb}"
+
+
 def _how_it_ended(code: int, job: FoldJob) -> str:
-    limit = f"fold.memory_mb = {job.memory_mb}"
     if code == -signal.SIGKILL:
         return "the embedding process was killed (by hand, or by the kernel for lack of memory)"
+    remedy = out_of_memory(job.memory_mb)
     if code < 0:
-        return f"the embedding process died of {signal.Signals(-code).name} ({limit})"
-    return f"the embedding process ended with code {code} ({limit})"
+        return f"the embedding process died of {signal.Signals(-code).name} ({remedy})"
+    return f"the embedding process ended with code {code} ({remedy})"

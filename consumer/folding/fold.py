@@ -15,9 +15,10 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from consumer.folding.executor import FoldJob, FoldReport, IndexOutcome
+from consumer.folding.executor import FoldJob, FoldReport, IndexOutcome, out_of_memory
 from consumer.folding.installed import identity
 from consumer.journal import SealedChunk, open_chunk
 from embed.chunk import ChunkSpan, EventBatch
@@ -42,8 +43,13 @@ SWITCH_S = 0.0005
 
 @dataclass(slots=True)
 class Work:
-    """The embedders that are still in the race, and what became of the others."""
+    """The embedders that are still in the race, and what became of the others.
 
+    Attributes:
+        memory_mb: the limit that an error for want of memory is told with.
+    """
+
+    memory_mb: int
     embedders: dict[str, Embedder] = field(default_factory=dict)
     outcomes: dict[str, IndexOutcome] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
@@ -52,19 +58,18 @@ class Work:
     def give_up(self, name: str, error: BaseException) -> None:
         """Leave one index out, with the reason; the others are not touched."""
         self.embedders.pop(name, None)
-        self.outcomes[name] = IndexOutcome(error=_said(error))
+        self.outcomes[name] = IndexOutcome(error=_said(error, self.memory_mb))
 
     def timed(self, stage: str, started: float) -> None:
         """Add the time since `started` to a stage."""
         self.stages[stage] = self.stages.get(stage, 0.0) + time.perf_counter() - started
 
 
-def _said(error: BaseException) -> str:
-    """What an error says, and which setting to look at if it says that memory ran out."""
+def _said(error: BaseException, memory_mb: int) -> str:
+    """What an error says, and what to do if it says that memory ran out."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or "alloc" in text.lower():
-        limit = resource.getrlimit(resource.RLIMIT_DATA)[0] // MIB
-        return f"{text} (out of memory: fold.memory_mb = {limit})"
+        return f"{text} ({out_of_memory(memory_mb)})"
     return text
 
 
@@ -75,7 +80,7 @@ def fold(job: FoldJob) -> FoldReport:
         JournalCorruptError: the sealed chunk itself cannot be read whole; nothing is committed.
     """
     started = time.perf_counter()
-    work = Work()
+    work = Work(job.memory_mb)
     chunk = open_chunk(job.data_dir / "journal", job.day, job.revision, zone=ZoneInfo(job.timezone))
     span = ChunkSpan(chunk.day, chunk.revision, chunk.start_ns, chunk.end_ns, chunk.events)
     _open_embedders(job, span, work)
@@ -199,13 +204,26 @@ def _restrain(job: FoldJob, parent: int) -> None:
     os.nice(job.nice)
     if job.idle:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    limit = job.memory_mb * MIB
-    # RLIMIT_DATA counts what is written; mapped model files do not count against it.
+    # RLIMIT_DATA counts private memory that may be written; mapped model files do not count. The
+    # linear algebra of NumPy and FAISS has reserved some hundred MiB by now, the more the more
+    # threads, of which next to nothing is ever touched: that is not held against the limit.
+    limit = job.memory_mb * MIB + _reserved_and_untouched()
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # It may have ended while we were starting: nobody waits for this fold, and another may run.
     if os.getppid() != parent:
         sys.exit(1)
+
+
+def _reserved_and_untouched() -> int:
+    """Private memory that this process may write and has not, bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kib = {
+        name: int(rest.split()[0])
+        for name, _, rest in (line.partition(":") for line in lines)
+        if name in {"VmData", "RssAnon"}
+    }
+    return (kib["VmData"] - kib["RssAnon"]) * 1024
 
 
 def main() -> int:

@@ -165,6 +165,11 @@ def _surroundings(picture: Picture) -> Iterator[Metric]:
         value=registry["reregistrations"],
     )
     yield GaugeMetricFamily(
+        "dayfold_clock_doubted_seconds",
+        "How far the clock jumped ahead (or back) and is not believed yet; 0 if it is.",
+        value=picture["clock"]["doubted_by_s"],
+    )
+    yield GaugeMetricFamily(
         "dayfold_disk_free_bytes", "Free space of the data folder.", value=disk["free_mb"] * 2**20
     )
     yield GaugeMetricFamily(

@@ -27,7 +27,11 @@ FORGET_AGAIN_S = 60.0
 
 
 class Upkeep:
-    """For the thread that closes days: no fold runs while it is at work."""
+    """For the thread that closes days: no fold runs while it is at work.
+
+    Args:
+        clock: the one by which things grow old, see `AgeClock`.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,8 @@ class Upkeep:
         if now_ns is not None and self._is_over(self._hourly_at, HOURLY_S):
             self._hourly_at = self._clock.monotonic()
             self._mark_damaged()
-            self._retention.apply(now_ns)
+            # A wall clock that jumped ahead closes days, which can be undone; it lets none go.
+            self._retention.apply(min(now_ns, self._clock.now_ns()))
         return forgotten
 
     def forget(self) -> list[date]:

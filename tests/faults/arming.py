@@ -4,9 +4,9 @@ A test starts `python -m consumer run` with the environment that `armed` makes. 
 `armed/sitecustomize.py` before anything else, in the service and in each of its children, and that
 calls `arm`. The service itself knows nothing of it.
 
-A plan is ``each``: the process dies at the first step whose name nobody has died at; or a role and
-two numbers, ``fold:12:7``: a process of that role dies at its twelfth step, once for the plan, whose
-own number the last one is.
+A plan is ``each``: the process dies at the first step whose name nobody has died at; or two numbers
+and a step, ``7:2:fold: rename index/NAME/CURRENT``: the process that comes to that step for the second
+time dies there, once for the plan, whose own number the first one is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def armed(
         notes: folder outside of it for what the processes tell: ``tried``, a line for each step
             that one died at; ``seen``, a line for each name of a step; ``durable``, a line
             ``SIZE PATH`` for each file that is safe up to a size.
-        plan: ``each``, ``service:STEP:NUMBER``, ``fold:STEP:NUMBER`` or ``none``.
+        plan: ``each``, ``NUMBER:COUNT:STEP`` or ``none``.
         mode: what is lost at that step, see `Steps`.
         models: a folder of `write_models`; the encoders of this machine if none is given.
     """
@@ -105,10 +105,10 @@ def _end_parent() -> None:
 
 def _fatal(plan: str, role: str, notes: _Notes) -> Callable[[str], bool]:
     tried, seen = notes.lines("tried"), set[str]()
-    wanted, _, number = plan.partition(":")
-    left = int(number.split(":")[0]) if wanted == role else 0
-    if any(line.startswith(plan + " ") for line in tried):
-        left = 0
+    left, wanted = 0, ""
+    if plan not in {"each", "none", *tried}:
+        _, count, wanted = plan.split(":", 2)
+        left = int(count)
 
     def fatal(name: str) -> bool:
         nonlocal left
@@ -121,11 +121,10 @@ def _fatal(plan: str, role: str, notes: _Notes) -> Callable[[str], bool]:
         if plan == "each":
             due = step not in tried
         else:
-            # The picture of the service is written all the time.
-            left -= " run/" not in name
-            due = left == 0 and " run/" not in name
+            left -= step == wanted
+            due = left == 0 and step == wanted
         if due:
-            notes.tell("tried", step if plan == "each" else f"{plan} {step}")
+            notes.tell("tried", step if plan == "each" else plan)
         return due
 
     return fatal

@@ -297,6 +297,12 @@ class Site:
             self.take_stock()
         return events.keys() <= self.model.events
 
+    def kept(self, message: bytes) -> bool:
+        """Whether a refused message is on the disk for certain."""
+        if message not in self.model.quarantined:
+            self.take_stock()
+        return message in self.model.quarantined
+
     def take_stock(self) -> None:
         """Add to the model what became safe since the last time."""
         lines = (self.notes / "durable").read_text().splitlines()

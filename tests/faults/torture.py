@@ -1,8 +1,9 @@
 """Kills a service at random, hundreds of times, and says what was lost.
 
 `python -m tests.faults.torture --restarts 200 --seed S` plays days on an attacked site until the
-service has died so often: killed by the watcher at a random step of the service or of its child, or
-from outside at a random moment; every other death at a step is a power cut. At the end every event
+service has died so often: killed by the watcher at a step of the service or of its child, each kind
+of step as likely as any other, or from outside at a random moment; every other death at a step is a
+power cut. At the end every event
 and every chunk must be there. Prints one line of JSON with the seed, and exits with 1 if not.
 """
 
@@ -25,41 +26,52 @@ from tests.faults.nursery import Nursery
 from tests.faults.steps import Mode
 
 MODES: tuple[Mode, ...] = ("kill", "power", "torn")
-#: Steps of one process between its start and the end of a day, about.
-STEPS = 80
-#: Mean of the pause before a kill from outside, seconds; a few are much longer.
-PAUSE_S = 4.0
+#: Share of the starts whose end has nothing to do with a step.
+OUTSIDE = 0.2
+#: Mean of the pause before a kill from outside, seconds; a few are much longer. So short that most
+#: deaths come before the day is over: a day dies some twenty times.
+PAUSE_S = 1.5
 
 
 class Chance:
-    """Draws how each start ends; gives the two arguments of a `Site` that need it."""
+    """Draws how each start ends; gives the two arguments of a `Site` that need it.
 
-    def __init__(self, seed: int) -> None:
-        self.kills: Counter[str] = Counter()
+    Args:
+        seed: of what is drawn.
+        notes: the notes of the site, see `arming.armed`.
+    """
+
+    def __init__(self, seed: int, notes: Path) -> None:
+        self.outside = 0
+        self.modes: dict[str, Mode] = {}
         self._drawn = random.Random(seed)
+        self._notes = notes
         self._starts = 0
         self._kill_at: float | None = None
 
     def plan(self) -> tuple[str, Mode]:
         """How the next process is to end."""
         self._starts += 1
-        how = self._drawn.choices(("service", "fold", "outside"), (5, 3, 2))[0]
+        seen = sorted(set((self._notes / "seen").read_text().splitlines()))
+        outside = not seen or self._drawn.random() < OUTSIDE
         mode = self._drawn.choices(MODES, (2, 1, 1))[0]
-        # Early steps as often as all later ones: most of what can go wrong is at a start.
-        step = round(STEPS ** self._drawn.random())
         # A plan may never come to its step, or take the child alone: then this ends the service.
-        pause_s = PAUSE_S if how == "outside" else 3 * PAUSE_S
+        pause_s = PAUSE_S if outside else 3 * PAUSE_S
         self._kill_at = time.monotonic() + self._drawn.expovariate(1 / pause_s)
-        if how == "outside":
+        if outside:
             return "none", "kill"
-        return f"{how}:{step}:{self._starts}", mode
+        # Each kind of step as often as any other, and its first time as often as all later ones.
+        count = self._drawn.choices((1, 2, 3, 6), (4, 2, 1, 1))[0]
+        plan = f"{self._starts}:{count}:{self._drawn.choice(seen)}"
+        self.modes[plan] = mode
+        return plan, mode
 
     def impatience(self, site: Site) -> None:
         """Kill the service from outside when its time has come."""
         if self._kill_at is not None and time.monotonic() > self._kill_at:
             self._kill_at = None
             if site.service is not None:
-                self.kills["outside"] += 1
+                self.outside += 1
                 site.service.send_signal(signal.SIGKILL)
 
 
@@ -73,7 +85,7 @@ def torture(folder: Path, restarts: int, seed: int) -> dict[str, object]:
     models.mkdir()
     place.mkdir()
     write_models(models)
-    chance = Chance(seed)
+    chance = Chance(seed, place / "notes")
     played: list[Round] = []
     with (
         Nursery(models) as nursery,
@@ -87,12 +99,14 @@ def torture(folder: Path, restarts: int, seed: int) -> dict[str, object]:
         site.calm()
         finish(site, played)
         check(site, played)
-        for line in (site.notes / "tried").read_text().splitlines():
-            chance.kills[line.split(":")[0]] += 1
+        tried = (site.notes / "tried").read_text().splitlines()
+        steps = {plan.split(":", 2)[2] for plan in tried}
+        kills = Counter(f"{plan.split(':')[2]}, {chance.modes[plan]}" for plan in tried)
         return {
             "seed": seed,
             "restarts": site.model.restarts,
-            "kills": dict(chance.kills),
+            "kills": {**kills, "outside": chance.outside},
+            "kinds_of_steps": len(steps),
             "days": len(played),
             "events": sum(len(r.events | r.late | r.hidden) for r in played),
             "looks": site.model.looks,
