@@ -5,7 +5,6 @@ its own kind. A message is written at once: a crash of the process loses none. `
 safe from a power cut; what came since the last one is at risk.
 """
 
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -139,19 +138,13 @@ class Quarantine:
         """
         for shelf in list(self._shelves.values()):
             with self._lock:
-                fd, folder_changed = shelf.pending_sync()
+                files, folder_changed = shelf.pending_sync()
             try:
-                if fd is not None:
-                    os.fdatasync(fd)
-                if folder_changed:
-                    shelf.sync_folder()
+                shelf.sync(files, folder_changed=folder_changed)
             except OSError as error:
                 with self._lock:
                     shelf.end_file()
                 raise QuarantineError(f"the quarantine cannot be synced: {error}") from error
-            finally:
-                if fd is not None:
-                    os.close(fd)
 
     def close(self) -> None:
         """Sync, and close the files. The next `put` opens new ones. Raises QuarantineError."""

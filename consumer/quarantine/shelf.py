@@ -18,7 +18,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,8 +110,10 @@ class Shelf:
         self._max_bytes = max_bytes
         self._file_bytes = min(_LARGEST_FILE, max_bytes // _FILES)
         self._fd: int | None = None
-        self._folder_changed = False
         self.files = self._find()
+        # Whoever wrote these may have been killed before they were synced.
+        self._unsynced = list(self.files)
+        self._folder_changed = bool(self.files)
         #: How much the files take, bytes.
         self.size = sum(file.bytes for file in self.files)
         self._last_number = max((int(file.path.stem) for file in self.files), default=0)
@@ -171,6 +173,8 @@ class Shelf:
         if self._fd is None or self.files[-1].bytes + len(data) > self._file_bytes:
             self._begin_file()
         file = self.files[-1]
+        if file not in self._unsynced:
+            self._unsynced.append(file)
         if self._fd is not None:
             write_all(self._fd, data)
         self._grow(file, len(data))
@@ -225,15 +229,27 @@ class Shelf:
             file.path.unlink(missing_ok=True)
         return file.messages
 
-    def pending_sync(self) -> tuple[int | None, bool]:
-        """Return a new descriptor of the open file to sync and close, and whether its folder changed."""
-        changed, self._folder_changed = self._folder_changed, False
-        return (None if self._fd is None else os.dup(self._fd)), changed
+    def pending_sync(self) -> tuple[list[Path], bool]:
+        """Take what is to be synced: files, and whether their names are, too.
 
-    def sync_folder(self) -> None:
-        """Make the names of the files durable. Needs no lock. Raises OSError."""
-        fsync_folder(self._folder)
-        fsync_folder(self._folder.parent)
+        They are the files that were written to since the last time, and at first all.
+        """
+        files, self._unsynced = [file.path for file in self._unsynced], []
+        changed, self._folder_changed = self._folder_changed, False
+        return files, changed
+
+    def sync(self, files: Sequence[Path], *, folder_changed: bool) -> None:
+        """Make files durable, and the names of all of them. Needs no lock. Raises OSError."""
+        for path in files:
+            with contextlib.suppress(FileNotFoundError):  # dropped, with all that was in it
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fdatasync(fd)
+                finally:
+                    os.close(fd)
+        if folder_changed:
+            fsync_folder(self._folder)
+            fsync_folder(self._folder.parent)
 
     def read(self, file: ShelfFile) -> Iterator[tuple[int, Quarantined]]:
         """Yield (offset, message), oldest first; steps over damage. Needs no lock. Raises OSError."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,73 +13,29 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from consumer.journal import open_chunk
-from consumer.service import BEAT_S, Service
-from consumer.settings import load
+from consumer.service import BEAT_S
 from consumer.wire.keys import key_from_seed
 from proto.network_security_pb2 import NetworkSecurityEvent
-from tests.integration.test_detectors_that_differ import WAIT_S, Detector
+from tests.running_service import NOON, BentClock, Detector, Running, key_entry, write_config
 
 SEED = bytes(range(32))  # a test key
-S = 1_000_000_000
 GRACE_S = 600
-CONFIG = """\
-[data]
-dir = "data"
-min_free_mb = 16
-[registry]
-kind = "static"
-[api]
-enabled = false
-[day]
-timezone = "{zone}"
-grace_s = {grace}
-settle_s = 1.0
-[[detector.endpoints]]
-name = "d"
-address = "{address}"
-[[detector.keys]]
-id = "k"
-scheme = "chacha20poly1305-v1"
-hex = "{seed}"
-"""
-
-
-class BentClock:
-    """Runs as real clocks do, and can be set. What has passed is not bent."""
-
-    def __init__(self, start: datetime) -> None:
-        self._offset_ns = 0
-        self.set(start)
-
-    def set(self, to: datetime) -> None:
-        self._offset_ns = round(to.timestamp()) * S - time.monotonic_ns()
-
-    def step(self, seconds: float) -> None:
-        self._offset_ns += round(seconds * S)
-
-    def now_ns(self) -> int:
-        return self._offset_ns + time.monotonic_ns()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+DAY_RULE = f'[day]\ntimezone = "{{zone}}"\ngrace_s = {GRACE_S}\nsettle_s = 1.0\n'
 
 
 class Site:
     """A detector with a clock of its own, and a service in this process with a bent one."""
 
-    def __init__(self, folder: Path, start: datetime, zone: str) -> None:
+    def __init__(self, folder: Path, start: datetime, zone: str, more: str) -> None:
         self.detector = Detector(key_from_seed("k", SEED))
         self.clock = BentClock(start)
-        path = folder / "dayfold.toml"
-        path.write_text(
-            CONFIG.format(zone=zone, grace=GRACE_S, address=self.detector.address, seed=SEED.hex())
-        )
-        self.service = Service(load(path), clock=self.clock)
         self.journal = folder / "data" / "journal"
         self.zone = ZoneInfo(zone)
         self._number = 0
-        self._thread = threading.Thread(target=self.service.run)
-        self._thread.start()
+        rules = DAY_RULE.format(zone=zone) + more + key_entry("k", SEED.hex())
+        self._config = write_config(folder, {"d": self.detector.address}, rules)
+        self._running = Running(self._config, self.clock)
+        self.wait_for = self._running.wait_for
 
     def send(self, *times: datetime) -> None:
         for at in times:
@@ -89,13 +44,6 @@ class Site:
             event.network_features.destination_port = 443
             self.detector.send(event)
             self._number += 1
-
-    def wait_for(self, what: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        end = time.monotonic() + WAIT_S
-        while not reached(picture := self.service.picture()):
-            assert time.monotonic() < end, f"waited in vain for {what}: {picture}"
-            time.sleep(0.05)
-        return picture
 
     def wait_journaled(self, count: int) -> None:
         self.wait_for("the journal", lambda picture: picture["journal"]["durable"] == count)
@@ -116,23 +64,27 @@ class Site:
     def events_of(self, day: date) -> int:
         return open_chunk(self.journal, day, zone=self.zone).events
 
+    def restart(self, at: datetime) -> None:
+        """Stop, and start again with the clock set."""
+        self._running.stop()
+        self.clock.set(at)
+        self._running = Running(self._config, self.clock)
+        self.wait_for = self._running.wait_for
+
     def stop(self) -> None:
-        self.service.ask_to_stop()
-        self._thread.join(WAIT_S)
+        self._running.stop()
         self.detector.stop()
-        assert not self._thread.is_alive()
 
 
 @contextmanager
-def site(folder: Path, start: datetime, zone: str = "UTC") -> Iterator[Site]:
-    made = Site(folder, start, zone)
+def site(folder: Path, start: datetime, zone: str = "UTC", more: str = "") -> Iterator[Site]:
+    made = Site(folder, start, zone, more)
     try:
         yield made
     finally:
         made.stop()
 
 
-NOON = datetime(2017, 7, 4, 12, tzinfo=UTC)
 TODAY = NOON.date()
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
@@ -223,6 +175,26 @@ def test_a_leap_second_that_is_counted_twice_closes_its_day_once(tmp_path: Path)
         here.clock.set(new_year + timedelta(seconds=GRACE_S))
         here.wait_sealed(date(2016, 12, 31), 1)
         assert here.events_of(date(2016, 12, 31)) == 4
-        picture = here.service.picture()
+        picture = here.wait_for("a picture", bool)
         assert picture["journal"]["open_days"] == ["2017-01-01"]
         assert picture["intake"]["quarantined"] == 0
+
+
+def test_a_clock_a_year_ahead_lets_nothing_go_and_is_noticed(tmp_path: Path) -> None:
+    limits = "[retention]\njournal_days = 30\n[quarantine]\nmax_age_days = 30\n"
+    with site(tmp_path, NOON, more=limits) as here:
+        here.send(NOON - HOUR)
+        here.send(NOON + HOUR)  # from the future: to the quarantine
+        here.wait_journaled(1)
+        here.wait_for("quarantine", lambda p: p["quarantine"]["reasons"] == {"future": 1})
+        here.restart(NOON + DAY)
+        here.wait_for("the day", lambda p: [day["state"] for day in p["days"]] == ["committed"])
+        # What is old is looked for at each start.
+        here.restart(NOON + 366 * DAY)
+        doubted = here.wait_for("doubt", lambda p: p["clock"]["doubted_by_s"] > 300 * 86_400)
+        time.sleep(2 * BEAT_S)
+        assert here.events_of(TODAY) == 1
+        assert doubted["quarantine"]["dropped"] == {"future": 0}
+        here.clock.set(NOON + DAY)
+        here.wait_for("belief", lambda p: p["clock"]["doubted_by_s"] == 0)
+        assert here.events_of(TODAY) == 1

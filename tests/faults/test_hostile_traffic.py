@@ -133,7 +133,7 @@ def test_events_from_the_future_move_no_clock_and_close_no_day(tmp_path: Path) -
             "quarantine", lambda p: p["quarantine"]["reasons"] == {"future": 60}
         )
         time.sleep(0.6)  # two rounds of the coordinator
-        picture = here.service.picture()
+        picture = here.wait_for("a picture", bool)
         assert picture["journal"]["watermark_ns"] == round(NOON.timestamp()) * 10**9
         assert [(day["day"], day["revision"]) for day in picture["days"]] == [("2017-07-04", 0)]
 

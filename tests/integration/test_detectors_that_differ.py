@@ -6,66 +6,43 @@ import io
 import json
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import date
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from consumer.clock import SystemClock
 from consumer.commands.rendering import status
 from consumer.folding.requests import Requests
 from consumer.journal import open_chunk
 from consumer.questions.recall import Recall
-from consumer.replay.publisher import Publisher
-from consumer.replay.seal import Sealer
-from consumer.service import Service
-from consumer.settings import Settings, load
-from consumer.wire.keys import Key, key_from_hex, key_from_seed
+from consumer.settings import Settings
+from consumer.wire.keys import key_from_hex, key_from_seed
 from embed.chunk import EventBatch
 from embed.flows import assembled
 from index.catalogue import Catalogue
 from index.chunks import Chunk
-from proto.network_security_pb2 import NetworkSecurityEvent
 from tests.packet_samples import packet
+from tests.running_service import (
+    DAY,
+    NOON,
+    NOON_NS,
+    BentClock,
+    Detector,
+    S,
+    key_entry,
+    running,
+    write_config,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-S = 1_000_000_000
-DAY = date(2017, 7, 4)
-NOON = 1_499_169_600_000_000_000  # 2017-07-04 12:00 UTC
 CORE = key_from_seed("core", bytes(range(32)))  # test keys
 EDGE = key_from_hex("edge", "CD" * 32)
-WAIT_S = 60.0
 
-CONFIG = """\
-[data]
-dir = "data"
-min_free_mb = 16
-[registry]
-kind = "static"
-[api]
-enabled = false
-[subscriber]
-handover_mb = 1
-[[detector.keys]]
-id = "core"
-scheme = "chacha20poly1305-v1"
-hex = "{core}"
-[[detector.keys]]
-id = "edge"
-scheme = "secretbox-v0"
-hex = "{edge}"
-"""
-ENDPOINT = """\
-[[detector.endpoints]]
-name = "{name}"
-address = "{address}"
-"""
+KEYS = key_entry("core", bytes(range(32)).hex()) + key_entry("edge", "CD" * 32, "secretbox-v0")
+SMALL_HANDOVER = "[subscriber]\nhandover_mb = 1\n"
 EDGE_PROFILE = """\
 [[detector.profiles]]
 name = "edge"
@@ -74,71 +51,6 @@ scheme = "secretbox-v0"
 clock = "boot"
 ip_byte_order = "reversed"
 """
-
-
-class Noon:
-    """A clock that runs from noon of the day, so that no test meets midnight."""
-
-    def __init__(self) -> None:
-        self._began = time.monotonic_ns()
-
-    def now_ns(self) -> int:
-        return NOON + time.monotonic_ns() - self._began
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
-class Detector:
-    """A real PUB socket that seals what it is given."""
-
-    def __init__(self, key: Key) -> None:
-        self._publisher = Publisher(SystemClock(), "tcp://127.0.0.1:*", lossy=False)
-        self.address = self._publisher.start()
-        self._sealer = Sealer(key)
-
-    def send(self, *events: NetworkSecurityEvent) -> None:
-        self._publisher.wait_for_subscribers(1, WAIT_S)
-        for event in events:
-            self._publisher.publish(self._sealer.seal(event.SerializeToString()))
-
-    def stop(self) -> None:
-        self._publisher.stop(1.0)
-
-
-class Running:
-    """A service in a thread of this process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.service = Service(settings, clock=Noon())
-        self._thread = threading.Thread(target=self.service.run)
-        self._thread.start()
-
-    def wait_for(self, what: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        end = time.monotonic() + WAIT_S
-        while not reached(picture := self.service.picture()):
-            assert time.monotonic() < end, f"waited in vain for {what}: {picture}"
-            time.sleep(0.05)
-        return picture
-
-    def stop(self) -> None:
-        self.service.ask_to_stop()
-        self._thread.join(WAIT_S)
-        assert not self._thread.is_alive()
-
-
-@contextmanager
-def running(folder: Path, endpoints: dict[str, str], more: str = "") -> Iterator[Running]:
-    text = CONFIG.format(core=bytes(range(32)).hex(), edge="CD" * 32)
-    text += "".join(ENDPOINT.format(name=n, address=a) for n, a in endpoints.items())
-    path = folder / "dayfold.toml"
-    path.write_text(text + more, encoding="utf-8")
-    service = Running(load(path))
-    try:
-        yield service
-    finally:
-        service.stop()
 
 
 def of(picture: dict[str, Any], detector: str) -> dict[str, Any]:
@@ -173,8 +85,9 @@ def closed(
     endpoints = {"core": core.address, "edge": edge.address}
     folder = tmp_path_factory.mktemp("differ")
     try:
-        with running(folder, endpoints, EDGE_PROFILE) as service:
-            own = [NOON - 20 * S + place * S for place in range(20)]
+        config = write_config(folder, endpoints, SMALL_HANDOVER + KEYS + EDGE_PROFILE)
+        with running(config, BentClock(NOON)) as service:
+            own = [NOON_NS - 20 * S + place * S for place in range(20)]
             core.send(*connection("sniffer-c", "192.168.56.10", "8.8.8.8", own))
             # Three times of a sensor that has just been restarted, among good ones.
             boot = [5 * S, 6 * S, 7 * S]
@@ -278,7 +191,8 @@ def test_a_detector_that_floods_cannot_starve_another(tmp_path: Path) -> None:
             "quiet": quiet.address,
             "flood": json.loads(flood.stdout.readline())["endpoint"],
         }
-        with running(tmp_path, endpoints) as service:
+        config = write_config(tmp_path, endpoints, SMALL_HANDOVER + KEYS)
+        with running(config, BentClock(NOON)) as service:
             service.wait_for(
                 "both detectors",
                 lambda p: [link["connected"] for link in p["detectors"]] == [True, True],
@@ -288,7 +202,7 @@ def test_a_detector_that_floods_cannot_starve_another(tmp_path: Path) -> None:
             service.wait_for("the flood", lambda p: of(p, "flood")["received"] > 1000)
             for number in range(200):
                 _, one = packet(
-                    NOON - S, ("10.0.0.1", number), ("10.0.0.2", 80), 60, event_id=f"q{number}"
+                    NOON_NS - S, ("10.0.0.1", number), ("10.0.0.2", 80), 60, event_id=f"q{number}"
                 )
                 quiet.send(one)
                 time.sleep(0.005)

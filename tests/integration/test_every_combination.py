@@ -20,12 +20,11 @@ from consumer.registry.entries import ServiceEntry
 from consumer.registry.etcd import EtcdRegistry
 from consumer.registry.local_etcd import LocalEtcd
 from consumer.registry.options import EtcdOptions
-from consumer.settings import load
 from consumer.wire.keys import DETECTOR_CONTEXT, Key, key_from_hex, key_from_seed
 from index.catalogue import Catalogue
 from proto.network_security_pb2 import NetworkSecurityEvent
 from tests.integration.http_registry_server import HttpRegistryServer
-from tests.integration.test_detectors_that_differ import DAY, NOON, Detector, Running, S
+from tests.running_service import DAY, NOON, NOON_NS, BentClock, Detector, Running, S
 
 SEED = bytes(range(32))  # a test key
 EACH = 6
@@ -68,7 +67,7 @@ class Kind:
         for number in range(EACH):
             event = NetworkSecurityEvent(event_id=f"{self.name}-{number}")
             event.originating_node_id = self.name
-            own = NOON - 3600 * S if self.clock == "epoch" else 90_000 * S
+            own = NOON_NS - 3600 * S if self.clock == "epoch" else 90_000 * S
             event.event_timestamp.FromNanoseconds(own + number * S)
             network = event.network_features
             network.source_ip, network.destination_ip = (
@@ -125,7 +124,7 @@ def by_etcd(folder: Path) -> Iterator[tuple[dict[str, Detector], str]]:
         made = {kind.name: Detector(keys("AB" * 32)[kind.scheme]) for kind in KINDS}
         for name, detector in made.items():
             entry = ServiceEntry(
-                "ml-detector", name, "1", "127.0.0.1", 1, NOON, endpoints=(detector.address,)
+                "ml-detector", name, "1", "127.0.0.1", 1, NOON_NS, endpoints=(detector.address,)
             )
             registry = EtcdRegistry(EtcdOptions((etcd.endpoint,)), entry, detectors=None)
             registry.start()
@@ -157,7 +156,7 @@ def test_a_service_joins_by_configuration_alone(registry: str, tmp_path: Path) -
             stack.callback(detector.stop)
         path = tmp_path / "dayfold.toml"
         path.write_text(text + "".join(kind.profile for kind in KINDS))
-        service = Running(load(path))
+        service = Running(path, BentClock(NOON))
         stack.callback(service.stop)
         for kind in KINDS:
             detectors[kind.name].send(*kind.events())

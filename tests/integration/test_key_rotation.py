@@ -2,79 +2,54 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from consumer.folding.requests import Requests
-from consumer.service import Service
-from consumer.settings import load
 from consumer.wire.keys import key_from_seed
 from proto.network_security_pb2 import NetworkSecurityEvent
-from tests.integration.test_detectors_that_differ import DAY, NOON, WAIT_S, Detector, Noon, S
+from tests.running_service import (
+    DAY,
+    NOON,
+    NOON_NS,
+    BentClock,
+    Detector,
+    Running,
+    S,
+    key_entry,
+    write_config,
+)
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))  # test keys
 
-CONFIG = """\
-[data]
-dir = "data"
-min_free_mb = 16
-[registry]
-kind = "static"
-[api]
-enabled = false
-[day]
-settle_s = 0.5
-[[detector.endpoints]]
-name = "d"
-address = "{address}"
-"""
-KEY = '[[detector.keys]]\nid = "{name}"\nscheme = "chacha20poly1305-v1"\nhex = "{digits}"\n'
+SETTLE = "[day]\nsettle_s = 0.5\n"
 
 
 def event(number: int) -> NetworkSecurityEvent:
     made = NetworkSecurityEvent(event_id=f"e{number}", originating_node_id="n")
-    made.event_timestamp.FromNanoseconds(NOON - 3600 * S + number)
+    made.event_timestamp.FromNanoseconds(NOON_NS - 3600 * S + number)
     made.network_features.destination_port = 443
     return made
 
 
-class Site:
+class Site(Running):
     """A detector, a service, and a settings file that can be changed."""
 
     def __init__(self, folder: Path, seed: bytes) -> None:
         self.detector = Detector(key_from_seed("k", seed))
-        self._path = folder / "dayfold.toml"
-        self.set_keys(old=OLD)
-        self.service = Service(load(self._path), clock=Noon(), reload=lambda: load(self._path))
-        self.data_dir = folder / "data"
-        self._thread = threading.Thread(target=self.service.run)
-        self._thread.start()
+        self._folder = folder
+        super().__init__(self.set_keys(old=OLD), BentClock(NOON))
 
-    def set_keys(self, **seeds: bytes) -> None:
-        text = CONFIG.format(address=self.detector.address)
-        text += "".join(KEY.format(name=n, digits=seed.hex()) for n, seed in seeds.items())
-        self._path.write_text(text)
-
-    def hang_up(self) -> None:
-        self.service._on_reload_signal(1, None)
-
-    def wait_for(self, what: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        end = time.monotonic() + WAIT_S
-        while not reached(picture := self.service.picture()):
-            assert time.monotonic() < end, f"waited in vain for {what}: {picture}"
-            time.sleep(0.05)
-        return picture
+    def set_keys(self, **seeds: bytes) -> Path:
+        keys = "".join(key_entry(name, seed.hex()) for name, seed in seeds.items())
+        return write_config(self._folder, {"d": self.detector.address}, SETTLE + keys)
 
     def stop(self) -> None:
-        self.service.ask_to_stop()
-        self._thread.join(WAIT_S)
+        super().stop()
         self.detector.stop()
-        assert not self._thread.is_alive()
 
 
 @pytest.fixture

@@ -52,4 +52,5 @@ def full_picture() -> dict[str, Any]:
         ],
         "registry": {"connected": True, "reregistrations": 0},
         "disk": {"free_mb": 900, "room": True},
+        "clock": {"doubted_by_s": 0.0},
     }

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -301,3 +302,34 @@ def test_it_takes_messages_after_it_was_closed(root: Path, clock: ManualClock) -
     quarantine.close()
     put(quarantine, 2)
     assert numbers(quarantine) == [1, 2]
+
+
+def synced_by(quarantine: Quarantine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that a sync makes durable."""
+    done: list[str] = []
+
+    def note(fd: int) -> None:
+        done.append(Path(f"/proc/self/fd/{fd}").readlink().name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", note)
+        quarantine.sync()
+    return done
+
+
+def test_what_a_killed_process_had_put_is_synced_by_the_next_one(
+    root: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(opened(root, clock), 1)
+    again = opened(root, clock)
+    assert synced_by(again, monkeypatch) == ["00000001.messages"]
+    assert synced_by(again, monkeypatch) == []
+
+
+def test_a_file_that_was_full_before_the_sync_is_synced_too(
+    root: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarantine = opened(root, clock, max_bytes=8000)
+    for number in range(3):
+        put(quarantine, number, size=700)
+    assert synced_by(quarantine, monkeypatch) == [f"{n:08d}.messages" for n in (1, 2, 3)]
