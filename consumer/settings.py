@@ -11,15 +11,17 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from consumer.errors import ConfigurationError
@@ -28,6 +30,7 @@ from consumer.setting_section import Section
 from consumer.wire.profiles import NamedProfiles, Profiles, ProfileSettings
 
 MIB = 1024 * 1024
+UNKNOWN_KEY = "unknown key; see `dayfold config reference`"
 INDEX_NAMES = ("timeseries", "semantic", "attack")
 
 
@@ -168,8 +171,10 @@ class SubscriberSettings(Section):
         description="Received but not yet admitted, in MiB; beyond it arrivals are dropped and counted.",
     )
     max_event_mb: int = Field(16, ge=1, description="Largest decompressed event, MiB.")
-    heartbeat_ms: int = Field(2000, ge=100, description="ZeroMQ heartbeat interval.")
-    heartbeat_timeout_ms: int = Field(6000, ge=200, description="ZeroMQ heartbeat timeout.")
+    heartbeat_ms: int = Field(2000, ge=100, le=3_600_000, description="ZeroMQ heartbeat interval.")
+    heartbeat_timeout_ms: int = Field(
+        6000, ge=200, le=3_600_000, description="ZeroMQ heartbeat timeout."
+    )
     disconnect_grace_s: float = Field(
         30.0, ge=0, description="Seconds before a detector that left the registry is disconnected."
     )
@@ -197,17 +202,19 @@ class DaySettings(Section):
     settle_s: float = Field(
         120.0, ge=0, description="Quiet seconds before late events reopen a closed day."
     )
-    back_days: float = Field(7.0, gt=0, description="Oldest own time that is believed, in days.")
+    back_days: float = Field(
+        7.0, gt=0, le=36_500, description="Oldest own time that is believed, in days."
+    )
     ahead_s: float = Field(300.0, ge=0, description="Own times further ahead are quarantined.")
 
-    @model_validator(mode="after")
-    def _known_zone(self) -> Self:
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
         try:
-            ZoneInfo(self.timezone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            msg = f"timezone = {self.timezone!r} is unknown: use a name such as Europe/Madrid"
-            raise ValueError(msg) from error
-        return self
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("no such time zone: use a name such as Europe/Madrid") from error
+        return name
 
     @property
     def zone(self) -> ZoneInfo:
@@ -250,13 +257,19 @@ class QuarantineSettings(Section):
     """Messages that could not be accepted."""
 
     max_mb: int = Field(256, ge=1, description="Limit per reason, MiB; the oldest go first.")
-    max_age_days: float = Field(30.0, gt=0, description="Older ones are dropped and counted.")
+    max_age_days: float = Field(
+        30.0, gt=0, le=36_500, description="Older ones are dropped and counted."
+    )
 
 
 class FoldSettings(Section):
     """Embedding and committing closed days, in a child process."""
 
-    memory_mb: int = Field(3072, ge=512, description="Memory limit of the child, MiB.")
+    memory_mb: int = Field(
+        3072,
+        ge=512,
+        description="Memory limit of the child, MiB, without what its libraries only reserve.",
+    )
     nice: int = Field(19, ge=0, le=19, description="Niceness of the child.")
     idle: bool = Field(
         False,
@@ -366,13 +379,22 @@ def load(path: Path | None = None) -> Settings:
             raise ConfigurationError(f"{chosen}: no such file; give one with --config") from error
         except OSError as error:
             raise ConfigurationError(f"{chosen}: cannot be read: {error.strerror}") from error
-        # A file can be made to nest deeper than the parser's stack.
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        # TOML's own errors are ValueErrors, and so is a number of more digits than Python reads. A
+        # file can be made to nest deeper than the parser's stack.
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{chosen}: not valid TOML: {error}") from error
+    # The library's own arguments begin with an underscore; they are none of the keys.
+    unknown = [
+        f"{_plain(key)}: {UNKNOWN_KEY}" for key in values if key not in Settings.model_fields
+    ]
     try:
-        settings = Settings(**values)
+        settings = Settings(**{key: values[key] for key in values if key in Settings.model_fields})
     except ValidationError as error:
-        raise ConfigurationError("\n".join(_faults(error))) from error
+        raise ConfigurationError("\n".join([*unknown, *_faults(error)])) from error
+    except SettingsError as error:
+        raise ConfigurationError(f"environment: {error}") from error
+    if unknown:
+        raise ConfigurationError("\n".join(unknown))
     _refuse_unknown_environment()
     data = values.get("data")
     if isinstance(data, dict) and "dir" in data and "DAYFOLD_DATA__DIR" not in os.environ:
@@ -385,27 +407,47 @@ def load(path: Path | None = None) -> Settings:
 
 def _faults(error: ValidationError) -> Iterator[str]:
     for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"]) or "settings"
+        key = ".".join(_plain(part) for part in fault["loc"]) or "settings"
         if fault["type"] == "extra_forbidden":
-            yield f"{key}: unknown key; see `dayfold config reference`"
+            yield f"{key}: {UNKNOWN_KEY}"
             continue
         # The value of a key that may be a secret is never repeated.
         value = fault.get("input")
-        shown = "" if _may_be_secret(key) or isinstance(value, dict) else f" (value: {value!r})"
-        yield f"{key}: {fault['msg'].removeprefix('Value error, ')}{shown}"
+        shown = (
+            "" if _may_be_secret(key) or isinstance(value, dict) else f" (value: {_short(value)})"
+        )
+        yield f"{key}: {_plain(fault['msg'].removeprefix('Value error, '))}{shown}"
+
+
+def _plain(part: object) -> str:
+    """A part of a key, or a message, on one line whatever is in it."""
+    text = str(part)
+    return text if text.isprintable() else repr(text)
+
+
+def _short(value: object) -> str:
+    # Python does not write a number of thousands of digits.
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "a number of more than 30 digits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _may_be_secret(key: str) -> bool:
     return any(word in key for word in ("hex", "password", "token", "secret"))
 
 
-def _refuse_unknown_environment() -> None:
-    known = {"DAYFOLD_CONFIG"} | {f"DAYFOLD_{e.env}" for e in reference()}
+@cache
+def _known_environment() -> frozenset[str]:
+    keys = {f"DAYFOLD_{entry.env}" for entry in reference()}
     sections = {f"DAYFOLD_{name.upper()}" for name in Settings.model_fields}
+    return frozenset({"DAYFOLD_CONFIG"} | keys | sections)
+
+
+def _refuse_unknown_environment() -> None:
+    known = _known_environment()
     unknown = [
-        name
-        for name in sorted(os.environ)
-        if name.startswith("DAYFOLD_") and name not in known and name not in sections
+        name for name in sorted(os.environ) if name.startswith("DAYFOLD_") and name not in known
     ]
     if unknown:
         raise ConfigurationError(

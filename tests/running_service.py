@@ -14,7 +14,7 @@ from consumer.clock import Clock, SystemClock
 from consumer.replay.publisher import Publisher
 from consumer.replay.seal import Sealer
 from consumer.service import Service
-from consumer.settings import load
+from consumer.settings import Settings, load
 from consumer.wire.keys import Key
 from proto.network_security_pb2 import NetworkSecurityEvent
 
@@ -89,11 +89,31 @@ class Detector:
         self._publisher.stop(1.0)
 
 
-class Running:
-    """Owns the service and its thread; `stop` ends both."""
+@contextmanager
+def detecting(key: Key) -> Iterator[Detector]:
+    """A detector for as long as it is needed."""
+    detector = Detector(key)
+    try:
+        yield detector
+    finally:
+        detector.stop()
 
-    def __init__(self, config: Path, clock: Clock) -> None:
-        self.settings = load(config)
+
+class Running:
+    """Owns the service and its thread; `stop` ends both.
+
+    Args:
+        change: makes of the settings what no file may say.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        clock: Clock,
+        *,
+        change: Callable[[Settings], Settings] = lambda settings: settings,
+    ) -> None:
+        self.settings = change(load(config))
         self.data_dir = self.settings.data.dir
         self.service = Service(self.settings, clock=clock, reload=lambda: load(config))
         self._thread = threading.Thread(target=self.service.run)

@@ -68,7 +68,8 @@ class Work:
 def _said(error: BaseException, memory_mb: int) -> str:
     """What an error says, and what to do if it says that memory ran out."""
     text = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or "alloc" in text.lower():
+    # The stack of a thread that is to be started counts, too.
+    if isinstance(error, MemoryError) or "alloc" in text or "start new thread" in text:
         return f"{text} ({out_of_memory(memory_mb)})"
     return text
 

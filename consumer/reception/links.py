@@ -22,6 +22,9 @@ BURST_MESSAGES: Final = 256
 BURST_BYTES: Final = 4 * MIB
 DISCARDED_AT_ONCE: Final = 1024
 RETIRED_RECORDS: Final = 256
+#: Endpoints that were taken away and stay connected for the grace time. ZeroMQ has room for some 340
+#: links in all; a registry whose entries change all the time must not fill it with the dead.
+MOST_LEAVING: Final = 32
 LAST_BURSTS: Final = 100
 IDLE_S: Final = 1.0
 _REOPEN_S: Final = 10.0
@@ -40,7 +43,8 @@ class Links:
 
     Args:
         options: how each socket is set up.
-        grace_s: seconds for which an endpoint that was taken away stays connected.
+        grace_s: seconds for which an endpoint that was taken away stays connected; of more than
+            `MOST_LEAVING` such endpoints the oldest are disconnected at once.
         handover: makes the lanes, and takes what is left in a socket that closes.
         wake_fd: becomes readable to end a `poll`.
     """
@@ -130,6 +134,9 @@ class Links:
         self._unsettled = False
         for name, link in list(self._links.items()):
             self._settle_link(name, link, wanted.get(name), now)
+        leaving = [name for name in self.leave_at if name in self._links and name not in wanted]
+        for name in leaving[:-MOST_LEAVING]:
+            self._close(name, self._links[name], "endpoint taken away")
         self._forget_unwanted(wanted)
         for name, endpoint in wanted.items():
             self.leave_at.pop(name, None)

@@ -31,6 +31,8 @@ OUTSIDE = 0.2
 #: Mean of the pause before a kill from outside, seconds; a few are much longer. So short that most
 #: deaths come before the day is over: a day dies some twenty times.
 PAUSE_S = 1.5
+#: By how much it grows with each start of a day, so that a day ends on a slow machine, too.
+PATIENCE = 1.1
 
 
 class Chance:
@@ -46,7 +48,7 @@ class Chance:
         self.modes: dict[str, Mode] = {}
         self._drawn = random.Random(seed)
         self._notes = notes
-        self._starts = 0
+        self._starts = self._before_today = 0
         self._kill_at: float | None = None
 
     def plan(self) -> tuple[str, Mode]:
@@ -57,6 +59,7 @@ class Chance:
         mode = self._drawn.choices(MODES, (2, 1, 1))[0]
         # A plan may never come to its step, or take the child alone: then this ends the service.
         pause_s = PAUSE_S if outside else 3 * PAUSE_S
+        pause_s *= PATIENCE ** (self._starts - self._before_today)
         self._kill_at = time.monotonic() + self._drawn.expovariate(1 / pause_s)
         if outside:
             return "none", "kill"
@@ -65,6 +68,10 @@ class Chance:
         plan = f"{self._starts}:{count}:{self._drawn.choice(seen)}"
         self.modes[plan] = mode
         return plan, mode
+
+    def begin_day(self) -> None:
+        """Be as impatient as at first."""
+        self._before_today = self._starts
 
     def impatience(self, site: Site) -> None:
         """Kill the service from outside when its time has come."""
@@ -93,6 +100,7 @@ def torture(folder: Path, restarts: int, seed: int) -> dict[str, object]:
     ):
         while site.model.restarts < restarts or len(played) < 2:
             now = round_of(len(played))
+            chance.begin_day()
             play(site, played, now)
             played.append(now)
             print(len(played), site.model.restarts, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,5 +1,6 @@
 import os
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from consumer.clock import ManualClock, SystemClock
 from consumer.errors import ConfigurationError, DayfoldError
 from consumer.reception.endpoints import Endpoint
 from consumer.reception.handover import MESSAGE_OVERHEAD
-from consumer.reception.links import BURST_MESSAGES, MIB, Links
+from consumer.reception.links import BURST_MESSAGES, MIB, MOST_LEAVING, RETIRED_RECORDS, Links
 from consumer.reception.subscriber import Subscriber
 from consumer.wire.losses import LossLedger
 from tests.integration.publishing import Publisher, PublisherProcess, counter_of
@@ -23,6 +24,10 @@ from tests.integration.reception import (
     wait_received,
     wait_until,
 )
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counting, not walking
 
 
 def test_every_message_of_two_detectors_arrives_in_order() -> None:
@@ -239,6 +244,26 @@ def test_retired_links_are_kept_in_bounded_number() -> None:
         assert len(subscriber.facts(retired=True)) == 256
 
 
+def test_endpoints_that_come_and_go_all_the_time_do_not_pile_up() -> None:
+    """A registry whose entries change at every look: 600 detectors, none of which is there."""
+    with Publisher() as publisher:
+        before = open_files()
+        with subscribed(grace_s=60.0) as subscriber:
+            for turn in range(200):
+                names = {f"{turn}-{place}" for place in range(3)}
+                subscriber.set_endpoints([Endpoint(name, "tcp://127.0.0.1:1") for name in names])
+                wait_until(
+                    f"turn {turn}",
+                    partial(lambda names: names <= {f.detector for f in subscriber.facts()}, names),
+                )
+            assert subscriber._links is not None
+            assert len(subscriber._links._links) <= MOST_LEAVING + 3
+            assert len(subscriber.facts(retired=True)) <= MOST_LEAVING + 3 + RETIRED_RECORDS
+            subscriber.set_endpoints([Endpoint("a", publisher.address)])
+            wait_connected(subscriber)
+        wait_until("every file is closed", lambda: open_files() == before)
+
+
 def test_a_log_that_cannot_be_written_does_not_end_reception(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -355,9 +380,6 @@ def test_stop_while_messages_flow_ends_the_drain_thread() -> None:
 
 
 def test_stop_gives_back_every_file_descriptor() -> None:
-    def open_files() -> int:
-        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counting, not walking
-
     with Publisher() as publisher:
         endpoints = [Endpoint("a", publisher.address), Endpoint("b", "tcp://127.0.0.1:1")]
         before = open_files()
