@@ -22,6 +22,7 @@ from consumer.wire.admission import Admission, Admitted
 from consumer.wire.keys import key_from_seed
 from index.catalogue import Catalogue
 from proto.network_security_pb2 import NetworkSecurityEvent
+from tests.journal_kit import ignore
 from tests.running_service import (
     DAY,
     NOON,
@@ -40,15 +41,17 @@ SEED = bytes(range(32))  # a test key
 TENFOLD = 16_000
 #: The least that can be set.
 LEAST_MB = 512
-#: Enough for the child itself and one small encoder, and not for all three.
-TOO_LITTLE_MB = 240
+#: Enough for the encoder of series alone, and too little for that of texts.
+TOO_LITTLE_MB = 175
 
 
 def flows(count: int, kinds: int) -> Iterator[NetworkSecurityEvent]:
     """Events of the day, a few real flows that come again and again all through it."""
     recording = FlowRecording(SAMPLE, node="n", days=frozenset({DAY}))
     few = [event for _, event in islice(recording, 0, None, 1600 // kinds)]
-    for number, event in enumerate(islice(cycle(few), count)):
+    for number, flow in enumerate(islice(cycle(few), count)):
+        event = NetworkSecurityEvent()
+        event.CopyFrom(flow)
         event.event_id = f"e{number}"
         event.event_timestamp.FromNanoseconds(NOON_NS - (number + 1) * 43_000 * S // count)
         yield event
@@ -57,7 +60,7 @@ def flows(count: int, kinds: int) -> Iterator[NetworkSecurityEvent]:
 def journal_of(folder: Path, events: Iterator[NetworkSecurityEvent]) -> int:
     """Write events to a sealed day; its revision."""
     admission = Admission(UTC, event_clock=True)
-    journal = Journal(folder / "journal", zone=UTC, clock=ManualClock(1), on_fatal=pytest.fail)
+    journal = Journal(folder / "journal", zone=UTC, clock=ManualClock(1), on_fatal=ignore)
     journal.start()
     batch = [admission.admit(event.SerializeToString(), None, 1) for event in events]
     journal.append([admitted for admitted in batch if isinstance(admitted, Admitted)])
@@ -96,7 +99,7 @@ def test_ten_usual_days_in_one_close_inside_the_least_limit_that_can_be_set(
 
 
 def with_memory(memory_mb: int) -> Any:
-    """Settings with a limit that a file may not set, and no second try."""
+    """Settings with a limit that a file may not set."""
 
     def change(settings: Settings) -> Settings:
         fold = settings.fold.model_copy(update={"memory_mb": memory_mb})
@@ -105,12 +108,17 @@ def with_memory(memory_mb: int) -> Any:
     return change
 
 
-def state_of(picture: dict[str, Any]) -> str | None:
-    return picture["days"][0]["state"] if picture["days"] else None
+def states_of(picture: dict[str, Any]) -> dict[str, str]:
+    """The state of each index for the one day, and of the day itself."""
+    return {
+        name: facts["state"]
+        for day in picture["days"]
+        for name, facts in {**day["indices"], "day": day}.items()
+    }
 
 
 def test_a_limit_that_is_too_small_degrades_the_day_and_names_the_remedy(tmp_path: Path) -> None:
-    pauses = "[fold]\nretry_base_s = 3600\nretry_cap_s = 3600\n"
+    pauses = "[fold]\nretry_base_s = 0.05\nretry_cap_s = 0.5\n"
     with detecting(key_from_seed("k", SEED)) as detector:
         config = write_config(
             tmp_path, {"d": detector.address}, pauses + key_entry("k", SEED.hex())
@@ -120,15 +128,14 @@ def test_a_limit_that_is_too_small_degrades_the_day_and_names_the_remedy(tmp_pat
             detector.send(*flows(30, kinds=10))
             service.wait_for("the journal", lambda p: p["journal"]["durable"] == 30)
             Requests(service.data_dir).ask_close(DAY)
+            service.wait_for("the series", lambda p: states_of(p).get("timeseries") == "committed")
             picture = service.wait_for(
-                "a day that is not whole", lambda p: state_of(p) == "degraded"
+                "the texts", lambda p: states_of(p).get("semantic") == "failed"
             )
-            indices = picture["days"][0]["indices"]
-            errors = [facts["error"] for facts in indices.values() if facts["state"] == "failed"]
-            assert errors
-            for error in errors:
-                assert f"raise fold.memory_mb, which is {TOO_LITTLE_MB}" in error
-            assert "committed" in {facts["state"] for facts in indices.values()}
+            (day,) = picture["days"]
+            assert day["state"] == "degraded"
+            remedy = f"raise fold.memory_mb, which is {TOO_LITTLE_MB}"
+            assert remedy in day["indices"]["semantic"]["error"]
             assert picture["service"]["ended_threads"] == []
             detector.send(*islice(flows(60, kinds=10), 30, None))
             service.wait_for("reception", lambda p: p["journal"]["durable"] == 60)
@@ -137,7 +144,7 @@ def test_a_limit_that_is_too_small_degrades_the_day_and_names_the_remedy(tmp_pat
         again = Running(config, BentClock(NOON))
         try:
             Requests(again.data_dir).ask_close(DAY)
-            picture = again.wait_for("the day", lambda p: state_of(p) == "committed")
+            picture = again.wait_for("the day", lambda p: states_of(p).get("day") == "committed")
             assert picture["days"][0]["events"] == 60
         finally:
             again.stop()
