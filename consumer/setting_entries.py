@@ -41,6 +41,11 @@ def _type_name(kind: Any) -> str:
     if isinstance(kind, type) and not hasattr(kind, "__args__"):
         return kind.__name__
     text = str(kind).replace("typing.", "").replace("pathlib.", "")
-    for module in ("pydantic.types.", "consumer.settings.", "consumer.wire.profiles."):
+    for module in (
+        "pydantic.types.",
+        "consumer.settings.",
+        "consumer.setting_registry.",
+        "consumer.wire.profiles.",
+    ):
         text = text.replace(module, "")
     return text

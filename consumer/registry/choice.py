@@ -11,7 +11,8 @@ from consumer.registry.base import JSON, Registry
 from consumer.registry.entries import ServiceEntry
 from consumer.registry.options import EtcdOptions, HttpOptions
 from consumer.registry.static import StaticRegistry
-from consumer.settings import INDEX_NAMES, EtcdSettings, Settings
+from consumer.setting_registry import EtcdSettings
+from consumer.settings import INDEX_NAMES, Settings
 
 
 def etcd_options(settings: EtcdSettings) -> EtcdOptions:

@@ -311,7 +311,8 @@ class Site:
         for path, size in fresh.items():
             if path.startswith("journal/") and path.endswith(".seg"):
                 self.model.events |= set(read_segment(self.data / path, int(size)))
-            elif path.startswith("quarantine/schema/"):
+            elif path.startswith("quarantine/schema/") and (self.data / path).exists():
+                # One in which a kill left no whole message is dropped at the next start.
                 safe = self.notes / path
                 safe.parent.mkdir(parents=True, exist_ok=True)
                 safe.write_bytes((self.data / path).read_bytes()[: int(size)])
