@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ class Section(BaseModel):
     def _usable(cls, value: Any) -> Any:
         if isinstance(value, Path) and "\0" in str(value):
             raise ValueError("no path has a NUL character in it")
-        if isinstance(value, int | float) and not (math.isfinite(value) and value <= LARGEST):
+        # No comparison holds for what is not a number.
+        if isinstance(value, int | float) and not abs(value) <= LARGEST:
             raise ValueError(f"a number of at most {LARGEST} is needed")
         return value

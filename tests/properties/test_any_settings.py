@@ -62,7 +62,7 @@ def literal(value: object) -> str:
         return f"{{{', '.join(f'{literal(k)} = {literal(v)}' for k, v in value.items())}}}"
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, int) and abs(value) > 10**18:
+    if isinstance(value, int) and value > 10**18:
         return hex(value)
     return repr(value)
 
