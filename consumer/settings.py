@@ -141,9 +141,7 @@ class DaySettings(Section):
     settle_s: float = Field(
         120.0, ge=0, description="Quiet seconds before late events reopen a closed day."
     )
-    back_days: float = Field(
-        7.0, gt=0, le=36_500, description="Oldest own time that is believed, in days."
-    )
+    back_days: float = Field(7.0, gt=0, description="Oldest own time that is believed, in days.")
     ahead_s: float = Field(300.0, ge=0, description="Own times further ahead are quarantined.")
 
     @field_validator("timezone")
@@ -196,9 +194,7 @@ class QuarantineSettings(Section):
     """Messages that could not be accepted."""
 
     max_mb: int = Field(256, ge=1, description="Limit per reason, MiB; the oldest go first.")
-    max_age_days: float = Field(
-        30.0, gt=0, le=36_500, description="Older ones are dropped and counted."
-    )
+    max_age_days: float = Field(30.0, gt=0, description="Older ones are dropped and counted.")
 
 
 class FoldSettings(Section):
