@@ -8,28 +8,21 @@ from collections import Counter
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from consumer.backfill.importer import Importer, ImportOptions
 from consumer.backfill.layout import plan
 from consumer.backfill.writer import open_sink
-from consumer.care.offline import OfflineDays
 from consumer.clock import SystemClock
-from consumer.errors import UsageError
 from consumer.replay.build_sample import SAMPLE
-from consumer.retention.forget import ask_to_forget
 from consumer.settings import DataSettings, DetectorSettings, Settings
 from consumer.wire.profiles import NamedProfile
 from index.catalogue import Catalogue
-from proto.network_security_pb2 import NetworkSecurityEvent
 from tests.backfill_kit import Site, identity
-from tests.detector_layout import SEED, DetectorLayout, Kind, line_of, record_of
+from tests.detector_layout import DetectorLayout, Kind, line_of, record_of
 from tests.embed_samples import sample
-
-EVENTS = [event for _, event in sample()[::60]]
-NOON = 1_499_169_600  # 2017-07-04 12:00 UTC
+from tests.imported_files import EVENTS, NOON, event, layout, line, seed_file, varint, write_lines
 
 
 @pytest.fixture
@@ -43,39 +36,6 @@ def live(tmp_path: Path) -> Site:
     made = Site(tmp_path / "live")
     made.receive(EVENTS)
     return made
-
-
-def layout(tmp_path: Path, *kinds: Kind, lines: bool = True, zone: str = "UTC") -> DetectorLayout:
-    made = DetectorLayout(tmp_path / "detector", ZoneInfo(zone), kinds, lines)
-    made.write(EVENTS)
-    return made
-
-
-def seed_file(tmp_path: Path) -> Path:
-    path = tmp_path / "seed.bin"
-    path.write_bytes(SEED)
-    return path
-
-
-def event(name: str, at_s: int = NOON, *, nanos: int = 0, port: int = 22) -> NetworkSecurityEvent:
-    made = NetworkSecurityEvent(
-        event_id=name, originating_node_id="sensor", final_classification="x"
-    )
-    made.event_timestamp.seconds, made.event_timestamp.nanos = at_s, nanos
-    made.network_features.source_ip = "10.0.0.1"
-    made.network_features.destination_port = port
-    made.network_features.protocol_name = "TCP"
-    return made
-
-
-def write_lines(path: Path, *lines: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(lines))
-    return path
-
-
-def line(made: NetworkSecurityEvent, number: int = 1) -> bytes:
-    return line_of(record_of(made, number, logged_s=made.event_timestamp.seconds))
 
 
 @pytest.mark.parametrize("kinds", [("pb",), ("pb", "json")])
@@ -215,45 +175,6 @@ def test_what_the_journal_lost_since_is_brought_in_again(tmp_path: Path, site: S
     )
 
 
-def test_bad_lines_are_counted_with_their_place_and_spoil_nothing(
-    tmp_path: Path, site: Site
-) -> None:
-    good = [line(event(f"e{number}", port=number), number) for number in range(40)]
-    log = write_lines(
-        tmp_path / "events" / "2017-07-04.jsonl",
-        *good[:10],
-        b"\n",
-        good[10][:200] + b"\n",
-        good[11][:200] + good[12],
-        b'{"log": "line"}\n',
-        b"\xff\xfe\x00\n",
-        *good[13:20],
-        good[20][:-1],
-    )
-    answer = site.run("import", log)
-    assert answer["rejected"] == {"corrupt": 3, "not_a_record": 1}
-    assert answer["added"] == 19
-    assert answer["read"] == answer["added"] + 4
-    assert [fault["where"] for fault in answer["faults"]] == [
-        f"{log}:{number}" for number in (12, 13, 14, 15)
-    ]
-
-
-def test_a_torn_last_line_is_told_from_a_corrupt_one(tmp_path: Path, site: Site) -> None:
-    first, second = line(event("a"), 1), line(event("b", port=23), 2)
-    log = write_lines(tmp_path / "2017-07-04.jsonl", first, second[:-80])
-    assert site.run("import", log)["rejected"] == {"torn": 1}
-    write_lines(log, first, second)
-    assert site.run("import", log)["added"] == 1
-
-
-def test_only_so_many_places_are_named(tmp_path: Path, site: Site) -> None:
-    log = write_lines(tmp_path / "x.jsonl", line(event("a")), *[b"torn\n"] * 100)
-    answer = site.run("import", log)
-    assert answer["rejected"] == {"corrupt": 100}
-    assert len(answer["faults"]) == 20
-
-
 def test_events_of_a_log_are_journaled_in_the_order_of_their_own_time(
     tmp_path: Path, site: Site
 ) -> None:
@@ -292,17 +213,6 @@ def test_events_that_their_records_cannot_tell_apart_are_counted(
     assert site.run("import", log, "--again")["added"] == 0
 
 
-def test_an_event_from_the_future_is_refused_and_comes_in_when_its_time_has_come(
-    tmp_path: Path, site: Site
-) -> None:
-    later = event("later", 4_000_000_000)
-    log = write_lines(tmp_path / "x.jsonl", line(event("a")), line(later))
-    answer = site.run("import", log)
-    assert (answer["added"], answer["rejected"]) == (1, {"future": 1})
-    assert answer["files"] == {"imported": 0, "skipped": 0, "unfinished": 1}
-    assert [day["day"] for day in answer["days"]] == ["2017-07-04"]
-
-
 def test_events_on_a_boot_clock_get_the_time_at_which_they_were_logged(
     tmp_path: Path, site: Site
 ) -> None:
@@ -332,44 +242,13 @@ def test_the_name_of_a_file_dates_what_has_no_time_at_all(tmp_path: Path) -> Non
     assert site.counts() == {date(2017, 7, 4): 1, date(2017, 7, 5): 1}
 
 
-def test_bad_artifacts_are_counted_by_reason(tmp_path: Path, site: Site) -> None:
-    root = layout(tmp_path, "pb.enc", lines=False).root
-    first, second, *_ = sorted((root / "artifacts").rglob("*.pb.enc"))
-    first.write_bytes(first.read_bytes()[:-1])
-    second.write_bytes(b"short")
-    (first.parent / "event_bad.pb").write_bytes(b"\xff" * 40)
-    (first.parent / "event_empty.pb").write_bytes(b"")
-    (first.parent / "event_bad.json").write_bytes(b"{")
-    (first.parent / "event_text.json").write_bytes(b"{")
-    answer = site.run("import", root, "--seed-file", seed_file(tmp_path), code=1)
-    assert answer["rejected"] == {"unknown_key": 1, "tampered": 1, "schema": 2, "corrupt": 1}
-    assert answer["added"] == len(EVENTS) - 2
-
-
 def test_recordings_come_in_beside_logs(tmp_path: Path, site: Site, live: Site) -> None:
     root = layout(tmp_path).root
     payloads = [made.SerializeToString() for made in EVENTS]
-    (root / "all.pb").write_bytes(b"".join(_varint(len(one)) + one for one in payloads))
+    (root / "all.pb").write_bytes(b"".join(varint(len(one)) + one for one in payloads))
     answer = site.run("import", root)
     assert (answer["added"], answer["duplicates"]) == (len(EVENTS), len(EVENTS))
     assert site.identities() == live.identities()
-
-
-def _varint(value: int) -> bytes:
-    out = b""
-    while value > 0x7F:
-        out += bytes([value & 0x7F | 0x80])
-        value >>= 7
-    return out + bytes([value])
-
-
-def test_a_recording_that_is_cut_off_gives_what_is_there(tmp_path: Path, site: Site) -> None:
-    payload = event("a").SerializeToString()
-    whole = _varint(len(payload)) + payload
-    path = tmp_path / "cut.pb"
-    path.write_bytes(whole + whole[:10])
-    answer = site.run("import", path, code=1)
-    assert (answer["added"], answer["rejected"]) == (1, {"unreadable": 1})
 
 
 def test_a_day_that_was_closed_takes_what_is_imported(tmp_path: Path, site: Site) -> None:
@@ -384,30 +263,6 @@ def test_a_day_that_was_closed_takes_what_is_imported(tmp_path: Path, site: Site
         assert [(chunk.day, chunk.events) for chunk in catalogue.chunks()] == [
             (date(2017, 7, 4), 2)
         ]
-
-
-def test_a_day_that_was_forgotten_is_not_brought_back(tmp_path: Path, site: Site) -> None:
-    root = layout(tmp_path, "pb").root
-    site.run("import", root)
-    with OfflineDays(Settings(data=DataSettings(dir=site.data))) as offline:
-        ask_to_forget(site.data, date(2017, 7, 5), NOON * 10**9)
-        for tombstone in offline.forgetting.unfinished():
-            offline.forgetting.finish(tombstone)
-    answer = site.run("import", root)
-    assert answer["added"] == 0
-    assert answer["rejected"]["forgotten"] > 0
-    assert date(2017, 7, 5) not in site.counts()
-
-
-def test_a_day_whose_journal_was_let_go_takes_nothing(tmp_path: Path, site: Site) -> None:
-    site.receive([event("a")])
-    journal = site.journal()
-    journal.start()
-    journal.seal(date(2017, 7, 4))
-    journal.retire(date(2017, 7, 4))
-    journal.stop()
-    answer = site.run("import", write_lines(tmp_path / "x.jsonl", line(event("b", port=23))))
-    assert (answer["added"], answer["rejected"]) == (0, {"retired": 1})
 
 
 def test_a_detector_s_identity_without_time_holds_for_its_artifacts(
@@ -434,23 +289,6 @@ def test_a_detector_s_identity_without_time_holds_for_its_artifacts(
         )
         result = Importer(sink, site.data, options, clock=SystemClock()).run(plan([folder]))
     assert (result.added, result.duplicates) == (1, 1)
-
-
-@pytest.mark.parametrize("what", ["missing", "empty folder", "text file", "zone", "seed"])
-def test_a_command_that_cannot_be_meant_is_refused(tmp_path: Path, site: Site, what: str) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "notes.txt").write_text("hello")
-    log = write_lines(tmp_path / "x.jsonl", line(event("a")))
-    refused: dict[str, list[object]] = {
-        "missing": [tmp_path / "nowhere"],
-        "empty folder": [tmp_path / "empty"],
-        "text file": [tmp_path / "notes.txt"],
-        "zone": [log, "--timezone", "Mars/Olympus"],
-        "seed": [log, "--seed-file", tmp_path / "notes.txt"],
-    }
-    with pytest.raises(UsageError):
-        site.run("import", *refused[what])
-    assert not site.data.exists()
 
 
 def test_identities_of_records_do_not_collide_with_those_of_events(
