@@ -71,3 +71,13 @@ class DiskRoom:
     def room(self) -> bool:
         """Whether reception may go on; cheap."""
         return self._room and self.refused is None
+
+    def to_json(self) -> dict[str, object]:
+        """How it stands, for the status."""
+        return {
+            "room": self.room(),
+            "free_mb": self.free_mb,
+            "min_free_mb": self.min_free_mb,
+            "stops": self.stops,
+            "refused": self.refused,
+        }

@@ -35,7 +35,13 @@ from consumer.folding.executor import ChildProcess, FoldExecutor
 from consumer.folding.installed import models_of
 from consumer.folding.requests import Requests
 from consumer.health import systemd
-from consumer.health.status import for_registry, read_losses, write_losses, write_status
+from consumer.health.status import (
+    for_registry,
+    latest_days,
+    read_losses,
+    write_losses,
+    write_status,
+)
 from consumer.journal import DataLock, Journal
 from consumer.quarantine.quarantine import Quarantine
 from consumer.reception.detectors import Discovery
@@ -57,7 +63,6 @@ from index.catalogue import Catalogue
 log = structlog.get_logger("service")
 
 BEAT_S = 1.0
-SHOWN_DAYS = 31
 DRAIN_S = 30.0
 #: How often a batch that found no room on the disk is tried again.
 ROOM_S = 0.5
@@ -382,28 +387,11 @@ class Service:
                 "reasons": self._quarantine.counts(),
                 "dropped": dict(self._quarantine.dropped),
             },
-            "disk": {
-                "room": self._disk.room(),
-                "free_mb": self._disk.free_mb,
-                "min_free_mb": self._disk.min_free_mb,
-                "stops": self._disk.stops,
-                "refused": self._disk.refused,
-            },
+            "disk": self._disk.to_json(),
             "clock": {"doubted_by_s": round(self._age_clock.doubted_by_s, 1)},
             "fold": None if coordinator is None else asdict(coordinator.facts),
-            "days": self._days(),
+            "days": [] if self._shown is None else latest_days(self._shown),
         }
-
-    def _days(self) -> list[dict[str, Any]]:
-        """The latest days, and every older one that is not committed."""
-        if self._shown is None:
-            return []
-        chunks = self._shown.chunks()
-        return [
-            chunk.to_json()
-            for place, chunk in enumerate(chunks, start=1)
-            if place > len(chunks) - SHOWN_DAYS or chunk.state != "committed"
-        ]
 
 
 def _subscriber(settings: Settings, clock: Clock) -> Subscriber:
