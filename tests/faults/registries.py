@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from consumer.registry.local_etcd import LocalEtcd, etcd_binary
+from consumer.registry.local_etcd import LocalEtcd, etcd_binary, etcd_environment
 
 READY_S = 30.0
 TICK_MS = 50
@@ -34,15 +34,16 @@ def free_ports(count: int) -> list[int]:
 def launch(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
     """An etcd that dies with this process's thread where setpriv is installed."""
     wrap = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("ETCD_")}
     with log.open("ab") as output:
-        return subprocess.Popen([*wrap, *arguments], stdout=output, stderr=output, env=environment)
+        return subprocess.Popen(
+            [*wrap, *arguments], stdout=output, stderr=output, env=etcd_environment()
+        )
 
 
 def asked(endpoint: str, path: str) -> dict[str, Any]:
     """What etcd's own JSON gateway answers."""
     request = urllib.request.Request(f"http://{endpoint}{path}", b"{}")
-    with urllib.request.urlopen(request, timeout=2) as answer:
+    with urllib.request.urlopen(request, timeout=10) as answer:
         said: dict[str, Any] = json.load(answer)
         return said
 

@@ -15,7 +15,7 @@ from embed.attack import AttackEmbedder
 from embed.chunk import EventBatch
 from embed.coverage import check_coverage
 from embed.embedder import Embedder
-from embed.flows import FlowAssembler
+from embed.flows import EVENT_IDS, FlowAssembler
 from embed.semantic import SemanticEmbedder
 from embed.timeseries import TimeSeriesEmbedder
 from tests import standin_models
@@ -85,11 +85,12 @@ def test_every_event_is_in_one_entry_and_every_byte_in_one_flow(
         for _, message in stream
     )
     assert sum(int(batch.volumes[0].sum()) for batch in batches) == sent
-    ids = [
-        one for batch in batches for origin in batch.origins.values() for one in origin.event_ids
-    ]
-    packets = [message.event_id for _, message in stream if message.event_id.startswith("p")]
-    assert sorted(ids) == sorted(packets)
+    origins = [origin for batch in batches for origin in batch.origins.values()]
+    assert all(len(origin.event_ids) == min(origin.events, EVENT_IDS) for origin in origins)
+    ids = [one for origin in origins for one in origin.event_ids]
+    packets = {message.event_id for _, message in stream if message.event_id.startswith("p")}
+    assert len(ids) == len(set(ids))
+    assert packets.issuperset(ids)
     assert assembler.facts.packets == assembler.facts.packets_out == len(packets)
 
 
