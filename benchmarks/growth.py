@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib as mpl
@@ -93,8 +94,8 @@ def _panel(
 ) -> None:
     for name, label in values.items():
         sizes = sorted({point[size] for point in points})
-        runs = [sorted(p[name] for p in points if p[size] == one) for one in sizes]
-        (line,) = axes.plot(sizes, [of[len(of) // 2] for of in runs], label=label)
+        medians = [median(p[name] for p in points if p[size] == one) for one in sizes]
+        (line,) = axes.plot(sizes, medians, label=label)
         axes.plot(
             [point[size] for point in points],
             [point[name] for point in points],
@@ -105,9 +106,21 @@ def _panel(
             color=line.get_color(),
         )
     axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
+    axes.xaxis.set_major_formatter(_plain)
+    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_minor_formatter(_some_plain)
     axes.grid(visible=True, which="both", alpha=0.25)
     if len(values) > 1:
         axes.legend()
+
+
+def _plain(value: float, _: float) -> str:
+    return f"{value:,.10g}"
+
+
+def _some_plain(value: float, _: float) -> str:
+    """Labels between powers of ten, few enough to stand beside each other."""
+    return _plain(value, 0) if f"{value:e}"[0] in "2345" else ""
 
 
 def main() -> None:
