@@ -115,6 +115,7 @@ class Service:
             self._age_clock,
             max_bytes=settings.quarantine.max_mb * MIB,
             max_age_days=settings.quarantine.max_age_days,
+            keep_bytes=settings.quarantine.keep_mb * MIB,
         )
         self._subscriber = _subscriber(settings, self._clock)
         self._registry: Registry = open_registry(settings, self._instance(), self._clock)

@@ -195,6 +195,15 @@ class QuarantineSettings(Section):
 
     max_mb: int = Field(256, ge=1, description="Limit per reason, MiB; the oldest go first.")
     max_age_days: float = Field(30.0, gt=0, description="Older ones are dropped and counted.")
+    keep_mb: int = Field(
+        0, ge=0, description="So much of each reason stays whatever its age, MiB, the latest."
+    )
+
+    @model_validator(mode="after")
+    def _floor_below_limit(self) -> Self:
+        if self.keep_mb > self.max_mb:
+            raise ValueError(f"keep_mb = {self.keep_mb} must be at most max_mb = {self.max_mb}")
+        return self
 
 
 class FoldSettings(Section):

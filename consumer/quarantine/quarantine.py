@@ -56,15 +56,25 @@ class Quarantine:
         max_bytes: limit of each reason, bytes on the disk. At the limit the oldest messages of the
             same reason go, an eighth of the limit at a time, and are counted in `dropped`.
         max_age_days: messages older than this go, too, once all in their file are.
+        keep_bytes: at least so much of each reason stays, whatever its age; the oldest go first.
 
     Raises QuarantineError if what is there cannot be read.
     """
 
-    def __init__(self, root: Path, clock: Clock, *, max_bytes: int, max_age_days: float) -> None:
+    def __init__(
+        self,
+        root: Path,
+        clock: Clock,
+        *,
+        max_bytes: int,
+        max_age_days: float,
+        keep_bytes: int = 0,
+    ) -> None:
         self._root = root
         self._clock = clock
         self._max_bytes = max_bytes
         self._max_age_ns = round(max_age_days * NS_PER_DAY)
+        self._keep_bytes = keep_bytes
         self._lock = threading.Lock()
         # One retry at a time. Taken before the other lock.
         self._taking = threading.Lock()
@@ -128,7 +138,7 @@ class Quarantine:
         oldest_ns = self._clock.now_ns() - self._max_age_ns
         with self._lock:
             for shelf in self._shelves.values():
-                shelf.drop_older(oldest_ns)
+                shelf.drop_older(oldest_ns, keep_bytes=self._keep_bytes)
 
     def sync(self) -> None:
         """Make everything that was put before durable.

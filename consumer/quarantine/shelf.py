@@ -213,10 +213,10 @@ class Shelf:
         if self.files:
             self.dropped += self.remove(self.files[0])
 
-    def drop_older(self, than_ns: int) -> None:
-        """Drop files whose latest message came before `than_ns`."""
+    def drop_older(self, than_ns: int, *, keep_bytes: int = 0) -> None:
+        """Drop files whose latest message came before `than_ns`, as long as `keep_bytes` stay."""
         for file in list(self.files):
-            if file.newest_ns < than_ns:
+            if file.newest_ns < than_ns and self.size - file.bytes >= keep_bytes:
                 self.dropped += self.remove(file)
 
     def remove(self, file: ShelfFile) -> int:

@@ -23,8 +23,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "quarantine"
 
 
-def opened(root: Path, clock: ManualClock, max_bytes: int = MIB) -> Quarantine:
-    return Quarantine(root, clock, max_bytes=max_bytes, max_age_days=30)
+def opened(root: Path, clock: ManualClock, max_bytes: int = MIB, keep_bytes: int = 0) -> Quarantine:
+    return Quarantine(root, clock, max_bytes=max_bytes, max_age_days=30, keep_bytes=keep_bytes)
 
 
 def put(
@@ -130,6 +130,22 @@ def test_a_message_larger_than_the_limit_is_dropped_alone(root: Path, clock: Man
     put(quarantine, 3, size=3980)
     assert numbers(quarantine) == [1]
     assert quarantine.dropped == {"unknown_key": 2}
+
+
+def test_the_latest_stay_whatever_their_age_down_to_the_floor(
+    root: Path, clock: ManualClock
+) -> None:
+    quarantine = opened(root, clock, max_bytes=40_000, keep_bytes=12_000)
+    for number in range(300):
+        put(quarantine, number, age=31 * NS_PER_DAY)
+    clock.advance(61)
+    quarantine.expire()
+    kept = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    held = numbers(quarantine)
+    assert 12_000 <= kept < 40_000
+    assert held == list(range(300 - len(held), 300))
+    assert quarantine.dropped == {"unknown_key": 300 - len(held)}
+    assert 0 < len(held) < 300
 
 
 def test_old_messages_go_and_are_counted(root: Path, clock: ManualClock) -> None:

@@ -59,6 +59,10 @@ FAULTS = {
         '[[detector.keys]]\nid = "k"\nscheme = "secretbox-v0"\n',
         "detector.keys.0: give exactly one of hex and file",
     ),
+    "a floor above the limit": (
+        "[quarantine]\nmax_mb = 5\nkeep_mb = 6\n",
+        "quarantine: keep_mb = 6 must be at most max_mb = 5",
+    ),
     "not TOML": ("[journal\n", "not valid TOML"),
 }
 
