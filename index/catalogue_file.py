@@ -14,7 +14,7 @@ from index.errors import (
     CatalogueWriteError,
     StoreMissingError,
 )
-from index.migrations import migrate, refuse_newer, schema_version
+from index.migrations import migrate, refuse_newer, schema_version, wrong_schema
 
 BUSY_TIMEOUT_S = 20.0
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -79,13 +79,15 @@ class CatalogueFile:
             return others, self._connection.total_changes
 
     def check(self) -> list[str]:
-        """What SQLite's own integrity check finds wrong; empty when nothing is."""
+        """What SQLite's own integrity check finds wrong, and definitions that changed; else empty."""
         try:
             with self._lock, self._in_our_words():
                 found = [row[0] for row in self._connection.execute("PRAGMA integrity_check(20)")]
+                altered = wrong_schema(self._connection)
         except CatalogueCorruptError as error:
             return [str(error)]
-        return [] if found == ["ok"] else [str(line) for line in found]
+        lines = [] if found == ["ok"] else [str(line) for line in found]
+        return lines + [f"the definition of {name} is not as it was made" for name in altered]
 
     def copy_to(self, target: Path) -> None:
         """Write the catalogue, as it is at one moment, to a new file without a journal beside it.

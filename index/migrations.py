@@ -142,6 +142,31 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def wrong_schema(connection: sqlite3.Connection) -> list[str]:
+    """Names of tables and indices whose definition in the file is not that of the steps it took.
+
+    SQLite reads a table's definition without regard to the case of letters and to comments, so its own
+    check does not see every flipped bit in there.
+    """
+    version = schema_version(connection)
+    blank = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        if version:
+            steps = tuple(step for step in MIGRATIONS if step.version <= version)
+            migrate(blank, ":memory:", lambda: 0, steps)
+        expected, found = _definitions(blank), _definitions(connection)
+    finally:
+        blank.close()
+    return sorted(name for name in expected | found if expected.get(name) != found.get(name))
+
+
+def _definitions(connection: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
+    rows = connection.execute(
+        "SELECT name, type, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    )
+    return {name: tuple(rest) for name, *rest in rows}
+
+
 def refuse_newer(
     connection: sqlite3.Connection, path: str, migrations: tuple[Migration, ...] = MIGRATIONS
 ) -> int:

@@ -85,3 +85,18 @@ def test_a_catalogue_of_a_newer_program_is_refused_and_left_as_it_is(tmp_path: P
 
 def test_steps_are_numbered_from_one_without_a_gap() -> None:
     assert [step.version for step in MIGRATIONS] == list(range(1, len(MIGRATIONS) + 1))
+
+
+def test_every_altered_letter_of_a_definition_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.sqlite"
+    with Catalogue.open(path) as catalogue:
+        assert catalogue.check(deep=True) == []
+    sound = path.read_bytes()
+    for word in (b"coverage_json TEXT", b"termed_revisions (", b"ON DELETE CASCADE"):
+        altered = bytearray(sound)
+        # Another case of the same letter: to SQLite the definition is the same.
+        altered[sound.index(word)] ^= 0x20
+        path.write_bytes(altered)
+        with Catalogue.open(path) as catalogue:
+            ((_, detail),) = catalogue.check(deep=False)
+        assert "is not as it was made" in detail
