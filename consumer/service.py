@@ -35,13 +35,7 @@ from consumer.folding.executor import ChildProcess, FoldExecutor
 from consumer.folding.installed import models_of
 from consumer.folding.requests import Requests
 from consumer.health import systemd
-from consumer.health.status import (
-    for_registry,
-    latest_days,
-    read_losses,
-    write_losses,
-    write_status,
-)
+from consumer.health.status import for_registry, read_losses, write_losses, write_status
 from consumer.journal import DataLock, Journal
 from consumer.quarantine.quarantine import Quarantine
 from consumer.reception.detectors import Discovery
@@ -391,7 +385,7 @@ class Service:
             "disk": self._disk.to_json(),
             "clock": {"doubted_by_s": round(self._age_clock.doubted_by_s, 1)},
             "fold": None if coordinator is None else asdict(coordinator.facts),
-            "days": [] if self._shown is None else latest_days(self._shown),
+            "days": [] if self._shown is None else self._shown.latest_days(),
         }
 
 

@@ -44,6 +44,7 @@ __all__ = ["Catalogue", "Chunk"]
 
 #: No wait is too long.
 MAX_WAIT_NS = 1 << 63
+SHOWN_DAYS = 31
 
 
 class Catalogue(EditionRecords):
@@ -278,6 +279,15 @@ class Catalogue(EditionRecords):
         if state.revision is None:
             return []
         return self._facts.all_of(state.edition, day, state.revision)
+
+    def latest_days(self) -> list[dict[str, object]]:
+        """The latest 31 days as people are shown them, and every older one that is not committed."""
+        chunks = self.chunks()
+        return [
+            chunk.to_json()
+            for place, chunk in enumerate(chunks, start=1)
+            if place > len(chunks) - SHOWN_DAYS or chunk.state != "committed"
+        ]
 
     def held_revisions(self, edition: str) -> dict[date, int]:
         """The revision that an edition which is served or kept holds of each day, oldest first.

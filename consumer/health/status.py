@@ -16,7 +16,6 @@ from typing import Any
 import structlog
 
 from consumer.wire.losses import LossLedger
-from index.catalogue import Catalogue
 
 log = structlog.get_logger("status")
 
@@ -24,7 +23,6 @@ STATUS_FILE = Path("run") / "status.json"
 LOSSES_FILE = Path("run") / "losses.json"
 # The service writes every second; a picture this old belongs to a service that hangs or is gone.
 STALE_S = 10.0
-SHOWN_DAYS = 31
 
 
 def write_status(data_dir: Path, picture: Mapping[str, Any]) -> None:
@@ -100,16 +98,6 @@ def unwell(picture: Mapping[str, Any], now_ns: int) -> list[str]:
         )
     reasons += [f"the {name} thread has ended" for name in picture["service"]["ended_threads"]]
     return reasons
-
-
-def latest_days(catalogue: Catalogue) -> list[dict[str, Any]]:
-    """The latest 31 days, and every older one that is not committed."""
-    chunks = catalogue.chunks()
-    return [
-        chunk.to_json()
-        for place, chunk in enumerate(chunks, start=1)
-        if place > len(chunks) - SHOWN_DAYS or chunk.state != "committed"
-    ]
 
 
 def for_registry(picture: Mapping[str, Any]) -> dict[str, Any]:

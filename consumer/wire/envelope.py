@@ -238,7 +238,9 @@ class _Opener(ABC):
         or that it does not decompress.
         """
         begin = len(burst)
-        messages = [*takewhile(self._long_enough, messages[begin:])]
+        messages = messages[begin:]
+        if min(map(len, messages), default=0) < self.shortest:
+            messages = [*takewhile(lambda message: len(message) >= self.shortest, messages)]
         plaintexts = self._decrypt_run(messages)
         if not plaintexts:
             return
@@ -254,9 +256,6 @@ class _Opener(ABC):
             burst.blocks += blocks
             burst.counters += counters
         burst.schemes[self.candidate.key.scheme] += len(burst.payloads) - before
-
-    def _long_enough(self, message: bytes) -> bool:
-        return len(message) >= self.shortest
 
     @abstractmethod
     def _decrypt_run(self, messages: Sequence[bytes]) -> list[bytes]:
