@@ -1,7 +1,7 @@
 """What a day's journal holds, and the little of it that no segment can tell.
 
 `counts.json` is written with the periodic sync but not synced itself: after a power cut it may be
-a moment old, or missing. Nothing that must be exact depends on it. It keeps the number of
+a moment old, torn, or missing. Nothing that must be exact depends on it. It keeps the number of
 duplicates, and up to which byte at least the open segments were synced, so that the loss of
 acknowledged events can be told from a torn tail.
 """

@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 
 from consumer.errors import JournalCorruptError
-from consumer.journal.counts import DayCounts, KeptCounts, read_counts
+from consumer.journal.counts import COUNTS_NAME, DayCounts, KeptCounts, read_counts, why_unreadable
 from consumer.journal.dedupe import DayDedupe
 from consumer.journal.durable import UNFINISHED_SUFFIX, make_folder
 from consumer.journal.idtable import IdTable
@@ -74,6 +74,11 @@ class DayJournal:
                 (self.folder / name).unlink()
         numbers = [number for name in names if (number := segment_number(name)) is not None]
         self._last_number = max(numbers, default=0)
+        torn = why_unreadable(self.folder)
+        if torn is not None:
+            size = (self.folder / COUNTS_NAME).stat().st_size
+            detail = f"begun anew, without the number of duplicates: {torn}"
+            report.append(Recovered(self.day, COUNTS_NAME, "counts", 0, size, 0, None, detail))
         self.kept = kept = read_counts(self.folder)
         self.duplicates = kept.duplicates
         self._read_seals(report)

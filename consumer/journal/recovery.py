@@ -54,7 +54,7 @@ class Recovered:
         name: the file, inside the day's folder.
         kind: torn: a tail was cut. salvaged: valid records were carried over into a new file.
             rot: damage that stays until it is repaired. lost: bytes that had been synced are not
-            there. seal: a seal that cannot be read.
+            there. seal: a seal that cannot be read. counts: `counts.json` was begun anew.
         offset: where the damage begins.
         bytes: how many bytes are damaged.
         synced_bytes: how many of them are known to have been synced: acknowledged events. It may
@@ -64,7 +64,7 @@ class Recovered:
 
     day: date
     name: str
-    kind: Literal["torn", "salvaged", "rot", "lost", "seal"]
+    kind: Literal["torn", "salvaged", "rot", "lost", "seal", "counts"]
     offset: int
     bytes: int
     synced_bytes: int

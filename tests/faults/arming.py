@@ -5,8 +5,8 @@ A test starts `python -m consumer run` with the environment that `armed` makes. 
 calls `arm`. The service itself knows nothing of it.
 
 A plan is ``each``: the process dies at the first step whose name nobody has died at; or two numbers
-and a step, ``7:2:fold: rename index/NAME/CURRENT``: the process that comes to that step for the second
-time dies there, once for the plan, whose own number the first one is.
+and steps, ``7:2:fold: rename index/NAME/CURRENT|service: sync journal``: the process that comes to one of
+them for the second time dies there, once for the plan, whose own number the first one is.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def armed(
     Args:
         root: the data folder that is watched.
         notes: folder outside of it for what the processes tell: ``tried``, a line for each step
-            that one died at; ``seen``, a line for each name of a step; ``durable``, a line
-            ``SIZE PATH`` for each file that is safe up to a size.
-        plan: ``each``, ``NUMBER:COUNT:STEP`` or ``none``.
+            that one died at, ``NUMBER:STEP`` if the plan has a number; ``seen``, a line for each
+            name of a step; ``durable``, a line ``SIZE PATH`` for each file that is safe up to a size.
+        plan: ``each``, ``NUMBER:COUNT:STEP|STEP|...`` or ``none``.
         mode: what is lost at that step, see `Steps`.
         models: a folder of `write_models`; the encoders of this machine if none is given.
     """
@@ -105,13 +105,14 @@ def _end_parent() -> None:
 
 def _fatal(plan: str, role: str, notes: _Notes) -> Callable[[str], bool]:
     tried, seen = notes.lines("tried"), set[str]()
-    left, wanted = 0, ""
-    if plan not in {"each", "none", *tried}:
-        _, count, wanted = plan.split(":", 2)
-        left = int(count)
+    number, left = "", dict[str, int]()
+    if plan not in {"each", "none"}:
+        number, count, steps = plan.split(":", 2)
+        number += ":"
+        if not any(line.startswith(number) for line in tried):
+            left = dict.fromkeys(steps.split("|"), int(count))
 
     def fatal(name: str) -> bool:
-        nonlocal left
         if "scratch" in name:  # nothing that anybody reads again
             return False
         step = f"{role}: {name}"
@@ -120,11 +121,11 @@ def _fatal(plan: str, role: str, notes: _Notes) -> Callable[[str], bool]:
             notes.tell("seen", step)
         if plan == "each":
             due = step not in tried
-        else:
-            left -= step == wanted
-            due = left == 0 and step == wanted
+        elif due := step in left:
+            left[step] -= 1
+            due = left[step] == 0
         if due:
-            notes.tell("tried", step if plan == "each" else plan)
+            notes.tell("tried", number + step)
         return due
 
     return fatal

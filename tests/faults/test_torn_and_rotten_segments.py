@@ -170,11 +170,13 @@ def test_synced_bytes_that_are_gone_are_reported_as_lost(root: Path) -> None:
     assert sealed_numbers(root) == [0, 1, 2, 3]
 
 
-def test_a_damaged_counts_file_costs_only_the_counts(root: Path) -> None:
+def test_a_damaged_counts_file_costs_only_the_counts_and_is_begun_anew(root: Path) -> None:
     path = leave_open(root, range(6))
     (path.parent / COUNTS_NAME).write_text("{")
     with running(root) as journal:
-        assert journal.recovered == []
+        [found] = journal.recovered
+        assert (found.kind, found.name, found.bytes) == ("counts", COUNTS_NAME, 1)
+        assert verify_day(root, DAY, live=True) == []
         assert journal.counts(DAY).duplicates == 0
         assert journal.append(events(range(7))).added == 1
 

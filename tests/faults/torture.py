@@ -1,10 +1,9 @@
 """Kills a service at random, hundreds of times, and says what was lost.
 
 `python -m tests.faults.torture --restarts 200 --seed S` plays days on an attacked site until the
-service has died so often: killed by the watcher at a step of the service or of its child, each kind
-of step as likely as any other, or from outside at a random moment; every other death at a step is a
-power cut. At the end every event
-and every chunk must be there. Prints one line of JSON with the seed, and exits with 1 if not.
+service has died so often: killed by the watcher at one of a few kinds of step of the service or of its
+child that were drawn, each as likely as any other, or from outside at a random moment; every other
+death at a step is a power cut. At the end every event and every chunk must be there. Prints one line of JSON with the seed, and exits with 1 if not.
 """
 
 from __future__ import annotations
@@ -28,9 +27,14 @@ from tests.faults.steps import Mode
 MODES: tuple[Mode, ...] = ("kill", "power", "torn")
 #: Share of the starts whose end has nothing to do with a step.
 OUTSIDE = 0.2
+#: How many kinds of step may end a start. One alone may not come in that start; of many, the early
+#: ones of a start come first.
+KINDS = (1, 5, 20)
+#: Starts of a day after which one kind is drawn at a time, so that the day ends.
+MANY_STARTS = 30
 #: Mean of the pause before a kill from outside, seconds; a few are much longer. So short that most
 #: deaths come before the day is over: a day dies some twenty times.
-PAUSE_S = 1.5
+PAUSE_S = 0.4
 #: By how much it grows with each start of a day, so that a day ends on a slow machine, too.
 PATIENCE = 1.1
 
@@ -58,16 +62,18 @@ class Chance:
         outside = not seen or self._drawn.random() < OUTSIDE
         mode = self._drawn.choices(MODES, (2, 1, 1))[0]
         # A plan may never come to its step, or take the child alone: then this ends the service.
-        pause_s = PAUSE_S if outside else 3 * PAUSE_S
-        pause_s *= PATIENCE ** (self._starts - self._before_today)
+        pause_s = PAUSE_S if outside else 4 * PAUSE_S
+        starts = self._starts - self._before_today
+        pause_s *= PATIENCE**starts
         self._kill_at = time.monotonic() + self._drawn.expovariate(1 / pause_s)
         if outside:
             return "none", "kill"
-        # Each kind of step as often as any other, and its first time as often as all later ones.
+        kinds = self._drawn.choice(KINDS) if starts < MANY_STARTS else 1
+        steps = "|".join(self._drawn.sample(seen, min(kinds, len(seen))))
+        # The first time as often as all later ones.
         count = self._drawn.choices((1, 2, 3, 6), (4, 2, 1, 1))[0]
-        plan = f"{self._starts}:{count}:{self._drawn.choice(seen)}"
-        self.modes[plan] = mode
-        return plan, mode
+        self.modes[str(self._starts)] = mode
+        return f"{self._starts}:{count}:{steps}", mode
 
     def begin_day(self) -> None:
         """Be as impatient as at first."""
@@ -107,9 +113,9 @@ def torture(folder: Path, restarts: int, seed: int) -> dict[str, object]:
         site.calm()
         finish(site, played)
         check(site, played)
-        tried = (site.notes / "tried").read_text().splitlines()
-        steps = {plan.split(":", 2)[2] for plan in tried}
-        kills = Counter(f"{plan.split(':')[2]}, {chance.modes[plan]}" for plan in tried)
+        tried = [t.split(":", 2) for t in (site.notes / "tried").read_text().splitlines()]
+        steps = {(role, step) for _, role, step in tried}
+        kills = Counter(f"{role}, {chance.modes[number]}" for number, role, _ in tried)
         return {
             "seed": seed,
             "restarts": site.model.restarts,
