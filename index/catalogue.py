@@ -6,8 +6,7 @@ transaction.
 """
 
 import sqlite3
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -65,7 +64,6 @@ class Catalogue(EditionRecords):
         path: Path,
         *,
         read_only: bool = False,
-        now_ns: Callable[[], int] = time.time_ns,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> Self:
         """Open the catalogue at `path`, made and migrated if need be unless `read_only`.
@@ -76,9 +74,7 @@ class Catalogue(EditionRecords):
             CatalogueCorruptError: the file is damaged.
             CatalogueWriteError: it cannot be made or written.
         """
-        return cls(
-            CatalogueFile(path, read_only=read_only, now_ns=now_ns, busy_timeout_s=busy_timeout_s)
-        )
+        return cls(CatalogueFile(path, read_only=read_only, busy_timeout_s=busy_timeout_s))
 
     @property
     def path(self) -> Path:

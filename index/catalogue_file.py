@@ -3,8 +3,7 @@
 import os
 import sqlite3
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,7 +39,6 @@ class CatalogueFile:
         path: Path,
         *,
         read_only: bool,
-        now_ns: Callable[[], int] = time.time_ns,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> None:
         self.path = path
@@ -49,7 +47,7 @@ class CatalogueFile:
         with self._in_our_words():
             self._connection = self._open(busy_timeout_s)
             try:
-                self._prepare(now_ns)
+                self._prepare()
             except BaseException:
                 self._connection.close()
                 raise
@@ -137,7 +135,7 @@ class CatalogueFile:
             check_same_thread=False,
         )
 
-    def _prepare(self, now_ns: Callable[[], int]) -> None:
+    def _prepare(self) -> None:
         connection = self._connection
         # Before anything else: a newer catalogue is left exactly as it is.
         refuse_newer(connection, str(self.path))
@@ -151,7 +149,7 @@ class CatalogueFile:
             return
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        migrate(connection, str(self.path), now_ns)
+        migrate(connection, str(self.path))
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:

@@ -1,12 +1,11 @@
 """The schema of the catalogue, step by step.
 
-Each step runs in one transaction together with its record in `migrations` and the new
-`user_version`: after a crash the catalogue is at one version or the next, and says which.
-A step that has been released is never edited; a change is a new step.
+Each step runs in one transaction together with the new `user_version`: after a crash the catalogue
+is at one version or the next, and says which. A step that has been released is never edited; a
+change is a new step.
 """
 
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from index.errors import CatalogueNewerError
@@ -23,6 +22,7 @@ class Migration:
 
 EDITIONS_SINCE = 2
 TERMS_SINCE = 3
+UNRECORDED_SINCE = 4
 """A catalogue that an older program left, opened for reading only, lacks what came since."""
 
 MIGRATIONS = (
@@ -134,6 +134,11 @@ MIGRATIONS = (
             """,
         ),
     ),
+    Migration(
+        UNRECORDED_SINCE,
+        "no record of the steps, which nothing read and no checksum covered",
+        ("DROP TABLE migrations",),
+    ),
 )
 
 
@@ -153,7 +158,7 @@ def wrong_schema(connection: sqlite3.Connection) -> list[str]:
     try:
         if version:
             steps = tuple(step for step in MIGRATIONS if step.version <= version)
-            migrate(blank, ":memory:", lambda: 0, steps)
+            migrate(blank, ":memory:", steps)
         expected, found = _definitions(blank), _definitions(connection)
     finally:
         blank.close()
@@ -188,7 +193,6 @@ def refuse_newer(
 def migrate(
     connection: sqlite3.Connection,
     path: str,
-    now_ns: Callable[[], int],
     migrations: tuple[Migration, ...] = MIGRATIONS,
 ) -> list[int]:
     """Bring the catalogue to the last of `migrations`. Gives the versions applied now.
@@ -208,7 +212,7 @@ def migrate(
         try:
             # Another process may have taken the step while this one waited for the lock.
             if refuse_newer(connection, path, migrations) < migration.version:
-                _take(connection, migration, now_ns())
+                _take(connection, migration)
                 applied.append(migration.version)
             connection.execute("COMMIT")
         except BaseException:
@@ -218,14 +222,12 @@ def migrate(
     return applied
 
 
-def _take(connection: sqlite3.Connection, migration: Migration, now_ns: int) -> None:
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY NOT NULL, "
-        "name TEXT NOT NULL, applied_ns INTEGER NOT NULL) STRICT"
-    )
+def _take(connection: sqlite3.Connection, migration: Migration) -> None:
+    if migration.version < UNRECORDED_SINCE:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations (version INTEGER PRIMARY KEY NOT NULL, "
+            "name TEXT NOT NULL, applied_ns INTEGER NOT NULL) STRICT"
+        )
     for statement in migration.statements:
         connection.execute(statement)
-    connection.execute(
-        "INSERT INTO migrations VALUES (?, ?, ?)", (migration.version, migration.name, now_ns)
-    )
     connection.execute(f"PRAGMA user_version = {migration.version:d}")

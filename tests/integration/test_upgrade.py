@@ -120,10 +120,10 @@ def test_a_catalogue_of_every_earlier_version_becomes_the_same_as_a_new_one(vers
 
     old, new = (sqlite3.connect(":memory:", isolation_level=None) for _ in range(2))
     try:
-        migrate(old, "old", lambda: NOW, MIGRATIONS[:version])
+        migrate(old, "old", MIGRATIONS[:version])
         assert schema_version(old) == version
-        migrate(old, "old", lambda: NOW)
-        migrate(new, "new", lambda: NOW)
+        migrate(old, "old")
+        migrate(new, "new")
         assert schema_version(old) == schema_version(new) == len(MIGRATIONS)
         assert schema(old) == schema(new)
     finally:
