@@ -84,12 +84,11 @@ def describe(b: Behaviour) -> str:
     It ends with a full stop, which lets the caller check that the last of its tokens was reached.
     """
     if b.protocol < 0:
-        parts = ["event without network details", TIME_OF_DAY[b.hour]]
+        parts = ["event without network details"]
     else:
-        parts = [part for part in (_pattern(b), _who(b), _what(b)) if part]
-    if verdict := _verdict(b):
-        parts.append(verdict)
-    return ". ".join(part[0].upper() + part[1:] for part in parts) + "."
+        parts = [", ".join(part for part in (_pattern(b), _who(b)) if part), _what(b)]
+    parts += [TIME_OF_DAY[b.hour], _verdict(b)]
+    return " ".join(part[0].upper() + part[1:] + "." for part in parts if part)
 
 
 def without_verdict(text: str) -> str:
@@ -137,7 +136,7 @@ def _what(b: Behaviour) -> str:
     parts = [_volume(b), PACKETS.word(b.packets), DURATION.word(b.duration), PACE.word(b.pace)]
     if b.pauses:
         parts.append("with long pauses")
-    parts += [_OUTCOMES.get(b.outcome, ""), TIME_OF_DAY[b.hour]]
+    parts.append(_OUTCOMES.get(b.outcome, ""))
     return ", ".join(part for part in parts if part)
 
 

@@ -1,8 +1,9 @@
 """The semantic index: one row per distinct description of an event, and one for the day, 384 wide.
 
-Equal descriptions are embedded once and carry their count, which is exact: the vector is a
-function of the text. So it is kept across days too (`embed.sentence_cache`). The encoder runs beside
-the pass over the events, as soon as there are texts for it. The day's row is `pooling.two_voices`
+Equal descriptions are one row and carry their count, which is exact: the vector is a function of the
+text. It is put together from those of the text's sentences (`embed.sentences`), each of which is
+embedded once and kept across days too (`embed.sentence_cache`). The encoder runs beside the pass over
+the events, as soon as there are sentences for it. The day's row is `pooling.two_voices`
 over the descriptions, so that neither a hundred thousand name lookups nor a flood drowns a single
 attack.
 """
@@ -26,18 +27,18 @@ from embed.embedder import Embedder
 from embed.fingerprint import Fingerprint, text_number
 from embed.groups import Groups
 from embed.onnx_session import model_facts
-from embed.pooling import two_voices
+from embed.pooling import normalise, two_voices
 from embed.recipes import RECIPES
 from embed.rows import JSON, Embedded, RowBlock, RowFacts, Vectors
 from embed.sentence_cache import SentenceCache
-from embed.sentences import SentenceEncoder, Tokens
+from embed.sentences import SentenceEncoder, Tokens, pooled, sentences_of
 from models.store import ModelFiles
 
 RECIPE = RECIPES["semantic"]
 TOP = 10
 BLOCK = 1024
-# Texts that are sent to the encoder together.
-TOGETHER = 64
+# Sentences that are sent to the encoder together.
+TOGETHER = 16
 
 
 class _Described(NamedTuple):
@@ -46,6 +47,7 @@ class _Described(NamedTuple):
     Attributes:
         text: what it says.
         number: the text as a number, for the fingerprint.
+        sentences: numbers of its sentences.
         tokens: how many tokens it has.
         windows: how many windows they take.
         embedded: how many of the tokens lie in a window.
@@ -53,6 +55,7 @@ class _Described(NamedTuple):
 
     text: str
     number: int
+    sentences: tuple[int, ...]
     tokens: int
     windows: int
     embedded: int
@@ -63,9 +66,9 @@ class SemanticEmbedder(Embedder):
 
     Args:
         files: the encoder, from `models.store.locate("semantic")`.
-        threads: texts that are embedded at the same time.
+        threads: sentences that are embedded at the same time.
         scratch: folder for temporary files.
-        cache: file of vectors that earlier days left; none is kept if not given.
+        cache: file of sentences that earlier days left; none is kept if not given.
     """
 
     name = "semantic"
@@ -87,8 +90,8 @@ class SemanticEmbedder(Embedder):
         self._day: _Day | None = None
 
     def embed_text(self, text: str) -> Vectors:
-        """Embed a query or any other text, float32 (384,) of length 1, with windows if it is long."""
-        vector: Vectors = self._encoder.embed([self._encoder.tokenise(text)])[0]
+        """Embed a query or any other text, however long, float32 (384,) of length 1."""
+        vector: Vectors = self._encoder.embed([text])[0]
         return vector
 
     def _reset(self, span: ChunkSpan) -> None:  # noqa: ARG002 - the day is in self.span
@@ -105,7 +108,7 @@ class SemanticEmbedder(Embedder):
 
     def _finish(self, span: ChunkSpan) -> Embedded:
         day, self._day = self._begun(), None
-        vectors = day.finish().reshape(-1, self.dimension)
+        vectors = day.finish()
         groups, described = day.groups, day.described
         counts = groups.column("count")
         coverage = {
@@ -131,7 +134,7 @@ class SemanticEmbedder(Embedder):
 
 
 class _Day:
-    """The descriptions of one day, and the thread that embeds them meanwhile.
+    """The descriptions of one day, and the thread that embeds their sentences meanwhile.
 
     Attributes:
         book: the company that events keep.
@@ -152,13 +155,15 @@ class _Day:
         self._encoder = encoder
         self._cache = cache
         self._numbers: dict[str, int] = {}
-        self._vectors: dict[int, Vectors] = {}
-        self._waiting: list[tuple[int, Tokens]] = []
-        self._asked: list[tuple[list[int], Future[Vectors]]] = []
+        self._sentences: dict[str, int] = {}
+        self._tokens: list[Tokens] = []
+        self._means: dict[int, Vectors] = {}
+        self._waiting: list[str] = []
+        self._asked: list[tuple[list[str], Future[Vectors]]] = []
         self._background = ThreadPoolExecutor(1, "sentences of the day")
 
     def numbers_of(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """The group of each text, int64 (n,); new texts are sent to the encoder."""
+        """The group of each text, int64 (n,); new sentences are sent to the encoder."""
         groups = np.array([self._numbers.get(text, -1) for text in texts], dtype=np.int64)
         for place in np.flatnonzero(groups < 0).tolist():
             groups[place] = self._number(texts[place])
@@ -183,16 +188,19 @@ class _Day:
         """The vectors of all descriptions, float32 (n, dimension)."""
         while self._waiting:
             self._ask()
-        for numbers, asked in self._asked:
+        for sentences, asked in self._asked:
             found = asked.result()
-            self._vectors.update(zip(numbers, found, strict=True))
+            self._means.update(zip(map(self._sentences.__getitem__, sentences), found, strict=True))
             if self._cache is not None:
-                self._cache.put([self.described[number].text for number in numbers], found)
+                self._cache.put(sentences, found)
         self._background.shutdown()
         if self._cache is not None:
             self._cache.close()
-        vectors, self._vectors = self._vectors, {}
-        return np.array([vectors[number] for number in range(len(vectors))], dtype=np.float32)
+        vectors = np.zeros((len(self.described), self._encoder.dimension))
+        for place, one in enumerate(self.described):
+            means = [self._means[number] for number in one.sentences]
+            vectors[place] = pooled(means, [len(self._tokens[n].ids) for n in one.sentences])
+        return normalise(vectors)
 
     def close(self) -> None:
         """End the thread and give the files back; may be called twice."""
@@ -205,24 +213,37 @@ class _Day:
         number = self._numbers.get(text)
         if number is None:
             number = self._numbers[text] = len(self.described)
-            tokens = self._encoder.tokenise(text)
+            sentences = tuple(self._sentence(sentence) for sentence in sentences_of(text))
+            tokens = [self._tokens[sentence] for sentence in sentences]
             self.described.append(
                 _Described(
-                    text, text_number(text), len(tokens.ids), len(tokens.cuts), tokens.embedded
+                    text,
+                    text_number(text),
+                    sentences,
+                    sum(len(one.ids) for one in tokens),
+                    sum(len(one.cuts) for one in tokens),
+                    sum(one.embedded for one in tokens),
                 )
             )
-            known = None if self._cache is None else self._cache.get(text)
+        return number
+
+    def _sentence(self, sentence: str) -> int:
+        number = self._sentences.get(sentence)
+        if number is None:
+            number = self._sentences[sentence] = len(self._tokens)
+            self._tokens.append(self._encoder.tokenise(sentence))
+            known = None if self._cache is None else self._cache.get(sentence)
             if known is None:
-                self._waiting.append((number, tokens))
+                self._waiting.append(sentence)
             else:
-                self._vectors[number] = known
+                self._means[number] = known
         return number
 
     def _ask(self) -> None:
-        """Send some of the texts that wait to the encoder."""
+        """Send some of the sentences that wait to the encoder."""
         part, self._waiting = self._waiting[:TOGETHER], self._waiting[TOGETHER:]
-        numbers, tokens = zip(*part, strict=True)
-        self._asked.append((list(numbers), self._background.submit(self._encoder.embed, tokens)))
+        tokens = [self._tokens[self._sentences[sentence]] for sentence in part]
+        self._asked.append((part, self._background.submit(self._encoder.means, tokens)))
 
 
 def _blocks(

@@ -1,14 +1,14 @@
-"""Vectors of texts across days, so that a description is embedded once in the life of a model.
+"""Vectors of sentences across days, so that each is embedded once in the life of a model.
 
 One file: a header that names the model, then records of the same size, appended, each with its
-checksum. It holds digests of texts and vectors, no text. It is never believed: another model's file,
+checksum. It holds digests of sentences and vectors, no text. It is never believed: another model's file,
 one with a record that fails its checksum, and one that is full are begun anew; a record that a kill
 cut short is taken off. What cannot be written is not kept; a day closes all the same.
 
 Little-endian::
 
     header   8 B magic, u32 dimension, 32 B SHA-256 of the model's identity, u32 CRC-32 of these
-    record   16 B BLAKE2b of the text, float32 x dimension, u32 CRC-32 of these
+    record   16 B BLAKE2b of the sentence, float32 x dimension, u32 CRC-32 of these
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ class _Encoder:
     def __call__(self, texts: Sequence[str]) -> Vectors:
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         started = time.monotonic()
-        vectors = self._encoder.embed([self._encoder.tokenise(text) for text in new])
+        vectors = self._encoder.embed(new)
         self._seconds += time.monotonic() - started
         self._known.update(zip(new, vectors, strict=True))
         return np.array([self._known[text] for text in texts])

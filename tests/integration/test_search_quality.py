@@ -27,8 +27,7 @@ def figures() -> Figures:
     encoder = SentenceEncoder(build("minilm"))
 
     def encode(texts: Sequence[str]) -> Vectors:
-        vectors: Vectors = encoder.embed([encoder.tokenise(text) for text in texts])
-        return vectors
+        return encoder.embed(texts)
 
     questions = load_questions()
     judged = Judged(described(FLOWS, verdicts=False), read_flows(FLOWS), encode)

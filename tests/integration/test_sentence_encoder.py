@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from embed.semantic import SemanticEmbedder
-from embed.sentences import SentenceEncoder
+from embed.sentences import SentenceEncoder, sentences_of
 from models.build import build
 from models.errors import ModelAlteredError
 from models.manifest import find_entry
@@ -31,7 +31,7 @@ def encoder(files: ModelFiles) -> SentenceEncoder:
 
 @pytest.fixture(scope="module")
 def embed(encoder: SentenceEncoder) -> Callable[[str], np.ndarray]:
-    return lambda text: encoder.embed([encoder.tokenise(text)])[0]
+    return lambda text: encoder.embed([text])[0]
 
 
 def test_the_published_example_embeds_to_its_published_numbers(
@@ -61,17 +61,56 @@ def test_the_last_word_of_a_long_text_matters(embed: Callable[[str], np.ndarray]
 
 
 def test_a_text_at_the_limit_and_one_token_beyond_agree(encoder: SentenceEncoder) -> None:
-    at, beyond = (encoder.tokenise("scan " * count) for count in (254, 255))
-    assert (len(at.cuts), len(beyond.cuts)) == (1, 2)
+    at, beyond = ("scan " * count for count in (254, 255))
+    assert [len(encoder.tokenise(text).cuts) for text in (at, beyond)] == [1, 2]
     one, two = encoder.embed([at, beyond])
     assert float(one @ two) > 0.99
 
 
 def test_padding_and_company_in_a_batch_do_not_change_a_vector(encoder: SentenceEncoder) -> None:
-    texts = [encoder.tokenise("dns lookup " * count) for count in range(1, 40)]
+    texts = ["dns lookup " * count for count in range(1, 40)]
     together = encoder.embed(texts)
     alone = np.vstack([encoder.embed([text]) for text in texts])
     assert np.abs(together - alone).max() < 1e-5
+
+
+def test_a_text_has_the_same_bits_whatever_other_texts_share_its_sentences(
+    encoder: SentenceEncoder,
+) -> None:
+    texts = [
+        f"{what}. {when}."
+        for what in ("Port scan of an internal host", "DNS over UDP", "Large upload")
+        for when in ("At night", "In the morning")
+    ]
+    alone = np.vstack([encoder.embed([text]) for text in texts])
+    assert encoder.embed(texts).tobytes() == alone.tobytes()
+    assert encoder.embed(texts[::-1])[::-1].tobytes() == alone.tobytes()
+
+
+def test_a_text_of_several_sentences_is_the_mean_over_the_tokens_of_them_all(
+    encoder: SentenceEncoder,
+) -> None:
+    sentences = ["SSH over TCP between internal hosts.", "At night."]
+    tokens = [encoder.tokenise(sentence) for sentence in sentences]
+    # [CLS] and [SEP] are tokens, too.
+    weights = np.array([len(one.ids) + 2 for one in tokens])
+    expected = weights @ encoder.means(tokens)
+    expected /= np.linalg.norm(expected)
+    assert encoder.embed([" ".join(sentences)])[0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("", [""]),
+        ("port scan", ["port scan"]),
+        ("A scan. At night.", ["A scan.", "At night."]),
+        ("  What? A scan!  At night ", ["What?", "A scan!", "At night"]),
+        ("10.0.0.7 asks for a.example", ["10.0.0.7 asks for a.example"]),
+    ],
+)
+def test_a_sentence_ends_at_a_mark_and_a_space(text: str, sentences: list[str]) -> None:
+    assert list(sentences_of(text)) == sentences
 
 
 def test_an_altered_tokenizer_is_not_loaded(

@@ -27,7 +27,7 @@ def text(**changes: Any) -> str:
 def test_a_session_reads_as_an_analyst_would_write_it() -> None:
     assert text(at_s=14 * 3600) == (
         "SSH (secure shell remote login) over TCP between internal hosts. "
-        "Sends some and receives some data, dozens of packets, lasting seconds, in the afternoon. "
+        "Sends some and receives some data, dozens of packets, lasting seconds. In the afternoon. "
         "The detector says benign, low score."
     )
 
@@ -190,8 +190,8 @@ def test_the_sentinel_and_nan_say_nothing() -> None:
 
 def test_the_time_of_day_is_that_of_the_day_in_its_own_zone() -> None:
     told = [without_verdict(text(at_s=hour * 3600 + 1800)) for hour in (2, 8, 14, 20)]
-    hours = [one.rsplit(", ", 1)[1] for one in told]
-    assert hours == ["at night.", "in the morning.", "in the afternoon.", "in the evening."]
+    hours = [one.rsplit(". ", 1)[1] for one in told]
+    assert hours == ["At night.", "In the morning.", "In the afternoon.", "In the evening."]
 
 
 def test_what_happened_and_what_the_detector_says_can_be_told_apart() -> None:
@@ -237,7 +237,7 @@ def test_repeated_logins_read_like_password_guessing() -> None:
     found = texts(*repeated(STEPS[1]))
     assert found[STEPS[0] - 2] == found[0]
     assert found[STEPS[0] - 1].startswith(
-        "Several repeated logins from one host, like password guessing (brute force). SSH"
+        "Several repeated logins from one host, like password guessing (brute force), SSH"
     )
     assert found[STEPS[1] - 1].startswith("Dozens of repeated logins")
 
@@ -284,9 +284,9 @@ def test_ordinary_use_is_not_taken_for_an_attack() -> None:
 def test_much_data_from_a_port_without_a_name_reads_like_a_leak() -> None:
     large = {"network_total_backward_bytes": 5_000_000}
     assert text(network_destination_port=444, **large).startswith(
-        "Large download from an unusual port, like a data leak. TCP to an unusual low port"
+        "Large download from an unusual port, like a data leak, TCP to an unusual low port"
     )
-    assert text(network_destination_port=443, **large).startswith("Large download. HTTPS")
+    assert text(network_destination_port=443, **large).startswith("Large download, HTTPS")
 
 
 def test_many_requests_in_one_session_are_an_attack_on_a_form_only_on_the_way_in() -> None:
