@@ -14,23 +14,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embed.chunk import ChunkSpan, EventBatch, Origin
-from embed.clusters import LeaderClusters
+from embed.clusters import Placed
 from embed.embedder import Embedder
 from embed.features import WIDTH
 from embed.fingerprint import Fingerprint
 from embed.onnx_session import OnnxSession, SessionOptions, model_facts
 from embed.pooling import normalise, two_voices
+from embed.prototypes import Entries, Prototypes
 from embed.recipes import RECIPES
 from embed.rows import JSON, Embedded, RowBlock, RowFacts, Vectors
-from embed.services import service_of
 from embed.spool import RowSpool
 from embed.top_counts import TopCounts
 from models.store import ModelFiles
@@ -39,152 +38,33 @@ from proto.network_security_pb2 import NetworkSecurityEvent
 RECIPE = RECIPES["attack"]
 # The encoder sees blocks of these sizes only; a last block is filled up with missing values.
 SIZES = (1024, 256, 64)
-PROTOTYPES = 256
-NEAR = 0.97
-EVENT_IDS = 20
-TOP = 10
-NEVER = 2**63 - 1
 # Blocks that may wait for the encoder; further ones wait for it themselves.
 MOST_BLOCKS = 8
-
-
-@dataclass(slots=True)
-class _Members:
-    """The facts of one prototype."""
-
-    first_ns: int = NEVER
-    last_ns: int = 0
-    events: int = 0
-    flows: int = 0
-    event_ids: list[str] = field(default_factory=list)
-    sources: TopCounts = field(default_factory=TopCounts)
-    services: TopCounts = field(default_factory=TopCounts)
-    categories: TopCounts = field(default_factory=TopCounts)
-
-    def add(self, entry: _Entry) -> None:
-        self.first_ns = min(self.first_ns, entry.time_ns)
-        origin = entry.origin
-        if origin is None:
-            self.events += 1
-            self.last_ns = max(self.last_ns, entry.time_ns)
-            if len(self.event_ids) < EVENT_IDS:
-                self.event_ids.append(entry.event_id)
-        else:
-            self.events += origin.events
-            self.flows += 1
-            self.last_ns = max(self.last_ns, origin.last_ns)
-            self.event_ids += origin.event_ids[: EVENT_IDS - len(self.event_ids)]
-        if entry.present:
-            self.sources.add(entry.source)
-            self.services.add(service_of(entry.port).text)
-        if entry.category:
-            self.categories.add(entry.category)
-
-    def take(self, other: _Members) -> None:
-        self.first_ns = min(self.first_ns, other.first_ns)
-        self.last_ns = max(self.last_ns, other.last_ns)
-        self.events += other.events
-        self.flows += other.flows
-        self.event_ids = (self.event_ids + other.event_ids)[:EVENT_IDS]
-        self.sources.take(other.sources)
-        self.services.take(other.services)
-        self.categories.take(other.categories)
-
-
-class _Entry(NamedTuple):
-    """What is kept of an event, or of an assembled flow, while it goes through the encoder.
-
-    Attributes:
-        time_ns: effective time, UTC ns.
-        event_id: its identifier.
-        category: threat category.
-        present: whether it has network features, and so a source and a port.
-        source: source address.
-        port: destination port.
-        facts: what becomes the facts of its own row; None if it is not flagged and has none.
-        origin: what it was assembled from, if it was.
-    """
-
-    time_ns: int
-    event_id: str
-    category: str
-    present: bool
-    source: str
-    port: int
-    facts: RowFacts | None
-    origin: Origin | None
 
 
 class _Side:
     """Flagged or unflagged events on their way through the encoder, in blocks of 1,024."""
 
     def __init__(self, dimension: int) -> None:
-        self.clusters = LeaderClusters(dimension, most=PROTOTYPES, near=NEAR)
-        self.members: list[_Members] = []
-        self.entries: list[_Entry] = []
-        self.features: list[NDArray[np.float32]] = []
-        self.waiting = 0
+        self.prototypes = Prototypes(dimension)
         self.seen = 0
+        self.waiting = 0
+        self._parts: list[Entries] = []
 
-    def note(self, batch: EventBatch, chosen: NDArray[np.bool_], *, rows: bool) -> None:
-        """Take the chosen events; with `rows` each becomes a row of its own."""
-        places = np.flatnonzero(chosen)
-        if not places.size:
-            return
-        columns, times, origins = batch.columns, batch.times.tolist(), batch.origins
-        for place in places.tolist():
-            time_ns, origin = times[place], origins.get(place)
-            self.entries.append(
-                _Entry(
-                    time_ns,
-                    columns.event_ids[place],
-                    columns.categories[place],
-                    columns.present[place],
-                    columns.sources[place],
-                    columns.ports[place],
-                    _event_facts(batch.events[place], time_ns, origin) if rows else None,
-                    origin,
-                )
-            )
-        self.features.append(batch.features[places].astype(np.float32))
-        self.waiting += places.size
+    def note(self, entries: Entries) -> None:
+        """Take events, to wait for their block."""
+        if len(entries):
+            self._parts.append(entries)
+            self.waiting += len(entries)
 
-    def block(self, size: int) -> tuple[list[_Entry], NDArray[np.float32]]:
+    def block(self, size: int) -> Entries:
         """Take the first events that wait."""
-        rows = np.concatenate(self.features) if len(self.features) > 1 else self.features[0]
-        entries = self.entries[:size]
-        self.entries, self.features = self.entries[size:], [rows[size:]]
-        self.waiting -= len(entries)
-        self.seen += len(entries)
-        return entries, rows[:size]
-
-    def gather(self, vectors: Vectors, entries: list[_Entry]) -> None:
-        """Put embedded events into their prototypes."""
-        placed = self.clusters.add(vectors)
-        if placed.merged is not None:
-            self._merge(placed.merged.tolist())
-        for group, entry in zip(placed.groups.tolist(), entries, strict=True):
-            while group >= len(self.members):
-                self.members.append(_Members())
-            self.members[group].add(entry)
-
-    def _merge(self, numbers: list[int]) -> None:
-        merged: dict[int, _Members] = {}
-        for number, members in zip(numbers, self.members, strict=True):
-            if number in merged:
-                merged[number].take(members)
-            else:
-                merged[number] = members
-        self.members = [merged[number] for number in sorted(merged)]
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        return self.clusters.counts
-
-    @property
-    def chunk_events(self) -> int:
-        """How many events of the chunk were gathered."""
-        return sum(member.events for member in self.members)
+        whole = Entries.joined(self._parts)
+        block, rest = whole.part(0, size), whole.part(size, len(whole))
+        self._parts = [rest] if len(rest) else []
+        self.waiting -= len(block)
+        self.seen += len(block)
+        return block
 
 
 class AttackEmbedder(Embedder):
@@ -233,7 +113,7 @@ class AttackEmbedder(Embedder):
     def _begin_day(self) -> None:
         self._flagged = _Side(self.dimension)
         self._rest = _Side(self.dimension)
-        self._asked: deque[tuple[_Side, list[_Entry], Future[Vectors]]] = deque()
+        self._asked: deque[tuple[_Side, Entries, Future[tuple[Vectors, Placed]]]] = deque()
         self._fingerprint = Fingerprint()
         self._refused = 0
         self._sentinels = 0
@@ -255,8 +135,8 @@ class AttackEmbedder(Embedder):
         self._refused += batch.table.refused
         self._sentinels += batch.table.sentinels
         self._unreadable += batch.unreadable
-        self._flagged.note(batch, batch.flagged, rows=True)
-        self._rest.note(batch, ~batch.flagged, rows=False)
+        self._flagged.note(_with_facts(batch))
+        self._rest.note(Entries.of(batch, ~batch.flagged))
         for side in (self._flagged, self._rest):
             while side.waiting >= SIZES[0]:
                 self._ask(side, SIZES[0])
@@ -265,21 +145,26 @@ class AttackEmbedder(Embedder):
         """Send a block of one side to the encoder, which runs beside the pass over the events."""
         if self._background is None:
             raise self._out_of_order()
-        entries, features = side.block(size)
-        asked = self._background.submit(self.embed_features, features)
+        entries = side.block(size)
+        asked = self._background.submit(self._place, side.prototypes, entries)
         self._asked.append((side, entries, asked))
         while len(self._asked) > MOST_BLOCKS:
             self._gather()
 
+    def _place(self, prototypes: Prototypes, entries: Entries) -> tuple[Vectors, Placed]:
+        """Embed a block and find its groups; NumPy gives the interpreter free for most of it."""
+        vectors = self.embed_features(entries.features)
+        return vectors, prototypes.place(vectors)
+
     def _gather(self) -> None:
         """Wait for the oldest block and put its events where they belong."""
         side, entries, asked = self._asked.popleft()
-        vectors = asked.result()
-        side.gather(vectors, entries)
+        vectors, placed = asked.result()
+        side.prototypes.gather(placed, entries)
         if side is self._flagged:
-            for entry in entries:
-                self._categories.add(entry.category or "none")
-            self._begun().add(vectors, [entry.facts for entry in entries if entry.facts])
+            for category in entries.categories:
+                self._categories.add(category or "none")
+            self._begun().add(vectors, entries.facts)
 
     def _finish(self, span: ChunkSpan) -> Embedded:
         for side in (self._flagged, self._rest):
@@ -290,49 +175,42 @@ class AttackEmbedder(Embedder):
         if self._background is not None:
             self._background.shutdown()
             self._background = None
-        flagged, rest, spool = self._flagged, self._rest, self._begun()
+        flagged, rest, spool = self._flagged.prototypes, self._rest.prototypes, self._begun()
         self._spool = None
         coverage = {
-            "events": spool.weight + rest.chunk_events,
+            "events": spool.weight + rest.events,
             "flagged": len(spool),
-            "prototypes": len(rest.clusters),
+            "prototypes": len(rest),
             "values_refused": self._refused,
             "values_sentinel": self._sentinels,
             "events_unreadable": self._unreadable,
         }
-        prototypes = rest.clusters.vectors()
+        prototypes = rest.vectors()
         day = two_voices(
-            np.vstack((flagged.clusters.vectors(), prototypes)),
+            np.vstack((flagged.vectors(), prototypes)),
             np.concatenate((flagged.counts, rest.counts)),
-            np.arange(len(flagged.clusters) + len(rest.clusters)) < len(flagged.clusters),
+            np.arange(len(flagged) + len(rest)) < len(flagged),
         )
         blocks = _blocks(
-            RowBlock(day, [self._day_facts(span)]),
-            RowBlock(prototypes, [_prototype_facts(i, rest) for i in range(len(prototypes))]),
-            spool,
+            RowBlock(day, [self._day_facts(span)]), RowBlock(prototypes, rest.facts()), spool
         )
         self._begin_day()
         return Embedded(blocks, coverage)
 
     def _day_facts(self, span: ChunkSpan) -> RowFacts:
-        sides = (self._flagged, self._rest)
-        members = [member for side in sides for member in side.members]
+        flagged, rest = self._flagged.prototypes, self._rest.prototypes
         detail: dict[str, JSON] = {
             "flagged": self._flagged.seen,
             "unflagged": self._rest.seen,
             "categories": self._categories.shown(),
-            "top_flagged": _listed(self._flagged),
-            "top_prototypes": _listed(self._rest),
+            "top_flagged": flagged.largest(),
+            "top_prototypes": rest.largest(),
             "fingerprint": str(self._fingerprint),
         }
-        return RowFacts(
-            "day",
-            span.day.isoformat(),
-            sum(member.events for member in members),
-            min((member.first_ns for member in members), default=span.start_ns),
-            max((member.last_ns for member in members), default=span.end_ns),
-            detail,
-        )
+        events = flagged.events + rest.events
+        first = min(flagged.times[0], rest.times[0]) if events else span.start_ns
+        last = max(flagged.times[1], rest.times[1]) if events else span.end_ns
+        return RowFacts("day", span.day.isoformat(), events, first, last, detail)
 
     def _begun(self) -> RowSpool:
         if self._spool is None:
@@ -345,6 +223,15 @@ def _blocks(head: RowBlock, prototypes: RowBlock, spool: RowSpool) -> Iterator[R
     if prototypes.facts:
         yield prototypes
     yield from spool.blocks()
+
+
+def _with_facts(batch: EventBatch) -> Entries:
+    """The flagged events of a batch, each with the facts of its row."""
+    facts = [
+        _event_facts(batch.events[place], int(batch.times[place]), batch.origins.get(place))
+        for place in np.flatnonzero(batch.flagged).tolist()
+    ]
+    return replace(Entries.of(batch, batch.flagged), facts=facts)
 
 
 def _event_facts(event: NetworkSecurityEvent, time_ns: int, origin: Origin | None) -> RowFacts:
@@ -366,35 +253,3 @@ def _event_facts(event: NetworkSecurityEvent, time_ns: int, origin: Origin | Non
         return RowFacts("event", event.event_id, 1, time_ns, time_ns, detail)
     detail["event_ids"] = list(origin.event_ids)
     return RowFacts("event", event.event_id, origin.events, time_ns, origin.last_ns, detail)
-
-
-def _prototype_facts(place: int, side: _Side) -> RowFacts:
-    members = side.members[place]
-    detail: dict[str, JSON] = {
-        "event_ids": list(members.event_ids),
-        "source_ips": members.sources.shown(),
-        "services": members.services.shown(),
-        "categories": members.categories.shown(),
-    }
-    if members.flows:
-        detail["packet_flows"] = members.flows
-    return RowFacts(
-        "prototype",
-        f"prototype {place + 1}",
-        members.events,
-        members.first_ns,
-        members.last_ns,
-        detail,
-    )
-
-
-def _listed(side: _Side) -> list[JSON]:
-    ranked = sorted(range(len(side.clusters)), key=lambda place: (-int(side.counts[place]), place))
-    return [
-        {
-            "count": int(side.counts[place]),
-            "service": side.members[place].services.first(),
-            "category": side.members[place].categories.first(),
-        }
-        for place in ranked[:TOP]
-    ]

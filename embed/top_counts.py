@@ -23,9 +23,9 @@ class TopCounts:
         self._counts: dict[str, int] = {}
         self.others = 0
 
-    def add(self, value: str) -> None:
-        """Count one value."""
-        self._counts[value] = self._counts.get(value, 0) + 1
+    def add(self, value: str, times: int = 1) -> None:
+        """Count a value."""
+        self._counts[value] = self._counts.get(value, 0) + times
         if len(self._counts) >= PRUNE_AT:
             self._prune()
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumer.replay.verdicts import FALSE_POSITIVES, MISSES
-from embed.attack import NEAR, PROTOTYPES
 from embed.clusters import LeaderClusters
+from embed.prototypes import NEAR, PROTOTYPES
 from embed.rows import Vectors
 from models.evaluate_attack import BENIGN, FLOW_COLUMNS, Encoder, Floats, LabelledFlows
 

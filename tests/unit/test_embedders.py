@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed.attack import PROTOTYPES, AttackEmbedder
+from embed.attack import AttackEmbedder
 from embed.coverage import check_coverage
 from embed.embedder import Embedder
 from embed.errors import EmbedderStateError, EmbedError
+from embed.prototypes import PROTOTYPES
 from embed.rooms import open_embedder
 from embed.semantic import SemanticEmbedder
 from embed.series import SERIES
