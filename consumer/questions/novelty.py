@@ -55,10 +55,10 @@ def novelties(
         rows: by name of the index, its days in ascending order and their rows, float32 (days, d),
             each of length 1.
 
-    Over all indices a day is as far from the others as in the index in which it is farthest,
-    where each index measures in its own usual distance (the median over the days so far); these
-    farthest distances are then ranked like those of one index, so that the whole is as calibrated
-    as its parts.
+    Over all indices a day counts by the index in which it ranks highest, so that none drowns the
+    others; among days that rank alike the one comes later that lies farther off, in usual distances of
+    its index (the median over the days so far). Days are then ranked in that order as by the distances
+    of one index, so that the whole is as calibrated as its parts.
     """
     days = sorted({day for held, _ in rows.values() for day in held})
     place = {day: number for number, day in enumerate(days)}
@@ -89,20 +89,28 @@ def standing(
         None where the last day's distance is infinite, in an index or in all of them.
     """
     by_index: dict[str, float | None] = {}
-    farthest = np.full(max(map(len, nearest.values()), default=0), -np.inf)
+    days = max(map(len, nearest.values()), default=0)
+    highest, farthest = np.full(days, -1.0), np.full(days, -np.inf)
     for name, near in nearest.items():
         held = np.isfinite(near)
-        by_index[name] = rank(near[held]) if held[-1] else None
+        placed = ranks(near[held])
+        by_index[name] = float(placed[-1]) if held[-1:].any() else None
         if held.any():
+            highest[held] = np.maximum(highest[held], placed)
             usual = max(float(np.median(near[held])), TIE)
             farthest = np.maximum(farthest, np.where(held, near / usual, -np.inf))
-    held = np.isfinite(farthest)
-    return rank(farthest[held]) if held[-1:].any() else None, by_index
+    known = highest >= 0
+    if not known[-1:].any():
+        return None, by_index
+    alike = highest == highest[-1]
+    before = (highest < highest[-1]) | (alike & (farthest < farthest[-1] - TIE))
+    return float(before[known].mean()), by_index
 
 
-def rank(distances: Distances) -> float:
-    """Share of the distances (n,) that are smaller than the last one, which is today's."""
-    return float((distances < distances[-1] - TIE).sum()) / len(distances)
+def ranks(distances: Distances) -> Distances:
+    """For each of the distances (n,) the share of them that are smaller."""
+    ascending = np.sort(distances)
+    return np.searchsorted(ascending, distances - TIE) / max(1, len(distances))
 
 
 def _spread(

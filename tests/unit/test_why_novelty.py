@@ -2,8 +2,9 @@ from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
+import pytest
 
-from consumer.questions.novelty import DayNovelty, novelties
+from consumer.questions.novelty import DayNovelty, novelties, standing
 from consumer.questions.why import explain
 from embed.pooling import normalise
 from embed.rows import Vectors
@@ -112,6 +113,14 @@ def test_a_day_that_one_index_alone_finds_strange_is_novel_over_all() -> None:
     assert found[-1].novelty == found[-1].by_index["attack"] == 0.95
 
 
+def test_days_far_off_in_one_index_do_not_hide_one_that_is_strange_in_another() -> None:
+    steady, wild = np.linspace(1.0, 1.2, 20), np.geomspace(1.0, 1000.0, 20)
+    steady[-1], wild[-1] = 3.0, 1.0
+    overall, by_index = standing({"timeseries": steady, "attack": wild})
+    # Only the day that is as extreme in its own index stands before it.
+    assert (overall, by_index) == (0.9, {"timeseries": 0.95, "attack": 0.0})
+
+
 def test_an_index_that_lacks_a_day_is_left_out_of_it() -> None:
     days = [FIRST + timedelta(days=n) for n in range(6)]
     whole = around(0, 6, seed=9)
@@ -121,11 +130,16 @@ def test_an_index_that_lacks_a_day_is_left_out_of_it() -> None:
     assert found[3].by_index["semantic"] == found[3].by_index["attack"]
 
 
-def test_novelty_v_comes_by_chance_with_probability_one_minus_v_at_most() -> None:
+@pytest.mark.parametrize("indices", [("attack",), ("timeseries", "semantic", "attack")])
+def test_novelty_v_comes_by_chance_with_probability_one_minus_v_at_most(
+    indices: tuple[str, ...],
+) -> None:
     # Days that are alike in whatever order: the last one's rank is uniform.
-    last = np.array(
-        [asked(attack=around(0, 20, seed=n))[-1].novelty for n in range(600)], dtype=np.float64
-    )
+    drawn = [
+        {name: around(0, 20, seed=3 * n + place) for place, name in enumerate(indices)}
+        for n in range(600)
+    ]
+    last = np.array([asked(**rows)[-1].novelty for rows in drawn], dtype=np.float64)
     for level in (0.5, 0.8, 0.9, 0.95):
         # Three standard errors of a share of 600 draws.
         allowed = 1 - level + 3 * np.sqrt(level * (1 - level) / 600)
