@@ -104,7 +104,7 @@ class DistinctPerMinute:
     def _spill(self, keys: Keys) -> None:
         if self._file is None:
             # Closed by close(): it lives as long as the day does.
-            self._file = tempfile.TemporaryFile(dir=self._scratch, prefix="distinct-")  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=self._scratch, prefix="distinct-")  # noqa: SIM115 - closed in `close`
         start = self._runs[-1][1] if self._runs else 0
         self._file.write(keys.tobytes())
         self._runs.append((start, start + len(keys)))

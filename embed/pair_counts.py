@@ -107,7 +107,7 @@ class PairCounts:
     def _spill(self, run: Run) -> None:
         if self._file is None:
             # Closed by close(): it lives as long as the day does.
-            self._file = tempfile.TemporaryFile(dir=self._scratch, prefix="pairs-")  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=self._scratch, prefix="pairs-")  # noqa: SIM115 - closed in `close`
         start = sum(2 * length for _, length in self._runs)
         self._file.write(run.keys.tobytes())
         self._file.write(run.counts.tobytes())

@@ -32,8 +32,8 @@ class RowSpool:
     def __init__(self, dimension: int, *, scratch: Path | None = None) -> None:
         self._dimension = dimension
         # Both are closed by close(): they live as long as the day does.
-        self._vectors = tempfile.TemporaryFile(dir=scratch, prefix="vectors-")  # noqa: SIM115
-        self._facts = tempfile.TemporaryFile("w+", dir=scratch, prefix="facts-", encoding="utf-8")  # noqa: SIM115
+        self._vectors = tempfile.TemporaryFile(dir=scratch, prefix="vectors-")  # noqa: SIM115 - closed in `close`
+        self._facts = tempfile.TemporaryFile("w+", dir=scratch, prefix="facts-", encoding="utf-8")  # noqa: SIM115 - closed in `close`
         self._rows = 0
         self.weight = 0
 

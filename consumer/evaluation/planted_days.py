@@ -25,7 +25,7 @@ _HOUR_NS = 60 * _MINUTE_NS
 Plant = Callable[[list[Event], list[Event], int], list[Event]]
 
 
-def _burst(base: list[Event], scan: list[Event], hour: int) -> list[Event]:  # noqa: ARG001
+def _burst(base: list[Event], scan: list[Event], hour: int) -> list[Event]:  # noqa: ARG001 - called like the others
     start, gap = hour * _HOUR_NS, _MINUTE_NS // BURST
     more = islice(cycle(base), BURST)
     return base + [(start + number * gap, event) for number, (_, event) in enumerate(more)]
@@ -37,11 +37,11 @@ def _scan(base: list[Event], scan: list[Event], hour: int) -> list[Event]:
     return base + [(start + number * gap, event) for number, (_, event) in enumerate(more)]
 
 
-def _doubled(base: list[Event], scan: list[Event], minutes: int) -> list[Event]:  # noqa: ARG001
+def _doubled(base: list[Event], scan: list[Event], minutes: int) -> list[Event]:  # noqa: ARG001 - called like the others
     return base + [((at + minutes * _MINUTE_NS) % NS_PER_DAY, event) for at, event in base]
 
 
-def _shifted(base: list[Event], scan: list[Event], hours: int) -> list[Event]:  # noqa: ARG001
+def _shifted(base: list[Event], scan: list[Event], hours: int) -> list[Event]:  # noqa: ARG001 - called like the others
     return [((at + hours * _HOUR_NS) % NS_PER_DAY, event) for at, event in base]
 
 

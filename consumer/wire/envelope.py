@@ -349,7 +349,7 @@ class _SecretBox(_Opener):
         plaintexts: list[bytes] = []
         with suppress(CryptoError):
             for message in messages:
-                plaintexts.append(crypto_secretbox_open(message[24:], message[:24], self._secret))  # noqa: PERF401
+                plaintexts.append(crypto_secretbox_open(message[24:], message[:24], self._secret))  # noqa: PERF401 - it may raise half-way
         return plaintexts
 
 

@@ -109,7 +109,7 @@ def torture(folder: Path, restarts: int, seed: int) -> dict[str, object]:
             chance.begin_day()
             play(site, played, now)
             played.append(now)
-            print(len(played), site.model.restarts, file=sys.stderr, flush=True)  # noqa: T201
+            print(len(played), site.model.restarts, file=sys.stderr, flush=True)  # noqa: T201 - its answer
         site.calm()
         finish(site, played)
         check(site, played)
@@ -139,9 +139,9 @@ def main() -> int:
         try:
             account = torture(Path(folder), given.restarts, given.seed)
         except AssertionError as error:
-            print(json.dumps({"seed": given.seed, "failed": str(error)}))  # noqa: T201
+            print(json.dumps({"seed": given.seed, "failed": str(error)}))  # noqa: T201 - its answer
             return 1
-    print(json.dumps(account))  # noqa: T201
+    print(json.dumps(account))  # noqa: T201 - its answer
     return 0
 
 
