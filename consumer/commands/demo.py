@@ -172,7 +172,8 @@ def _conclude(console: Console, report: dict[str, Any], folder: Path) -> None:
     console.print(
         f"published {report['published']:,}, received {report['received']:,}, "
         f"journaled {report['journaled']:,}, quarantined {report['quarantined']:,}, "
-        f"lost {report['lost']:,}, in {report['seconds']:.0f} seconds"
+        f"lost {report['lost']:,}, in {report['seconds']:.0f} seconds",
+        soft_wrap=True,
     )
     if folder.is_dir() and not folder.name.startswith("dayfold-demo-"):
         console.print(f"Ask more with: dayfold search TEXT --config {folder / 'dayfold.toml'}")

@@ -20,6 +20,8 @@ STATE_COLOURS = {
     "failed": "red",
 }
 INDEX_NAMES = ("timeseries", "semantic", "attack")
+#: What a score and the space behind it take; everything of a result begins there.
+INDENT = 7
 
 
 def _state(name: str) -> Text:
@@ -33,6 +35,16 @@ def _clock(text: str | None) -> str:
 
 def _score(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _result(console: Console, score: float | None, *paragraphs: Text) -> None:
+    """A score, and beside it paragraphs that keep clear of its column."""
+    margin = Text(f"{_score(score):<{INDENT}}", style="cyan")
+    for paragraph in paragraphs:
+        for line in paragraph.wrap(console, max(20, console.width - INDENT)):
+            line.rstrip()
+            console.print(Text.assemble(margin, line), soft_wrap=True)
+            margin = Text(" " * INDENT)
 
 
 def days(console: Console, chunks: Sequence[Mapping[str, Any]]) -> None:
@@ -158,14 +170,9 @@ def similar(console: Console, answer: Mapping[str, Any]) -> None:
         console.print(f"Nothing to compare {answer['day']} with yet.")
         return
     for result in answer["results"]:
-        head = Text.assemble((_score(result["score"]), "cyan"), "  ", (result["day"], "bold"), "  ")
-        head.append(
-            ", ".join(f"{name} {_score(result['by_index'].get(name))}" for name in INDEX_NAMES),
-            style="dim",
-        )
-        console.print(head)
-        for reason in result["why"]:
-            console.print(Padding(Text(reason), (0, 0, 0, 7)))
+        told = ", ".join(f"{name} {_score(result['by_index'].get(name))}" for name in INDEX_NAMES)
+        head = Text.assemble((result["day"], "bold"), "  ", (told, "dim"))
+        _result(console, result["score"], head, *map(Text, result["why"]))
 
 
 def search(console: Console, answer: Mapping[str, Any]) -> None:
@@ -176,8 +183,6 @@ def search(console: Console, answer: Mapping[str, Any]) -> None:
         return
     for result in answer["results"]:
         head = Text.assemble(
-            (_score(result["score"]), "cyan"),
-            "  ",
             (result["day"], "bold"),
             f"  {_clock(result['first'])} to {_clock(result['last'])} UTC  "
             f"{result['events']:,} {'event' if result['events'] == 1 else 'events'}",
@@ -186,10 +191,9 @@ def search(console: Console, answer: Mapping[str, Any]) -> None:
         targets = ", ".join(list(result.get("destination_ips") or {})[:2])
         if sources and targets:
             head.append(f"  {sources} to {targets}", style="dim")
-        console.print(head)
-        console.print(Padding(Text(result["text"]), (0, 0, 0, 7)))
-        if verdicts := _verdicts(result.get("verdicts", {})):
-            console.print(Padding(Text(verdicts, style="dim"), (0, 0, 0, 7)))
+        verdicts = _verdicts(result.get("verdicts", {}))
+        told = [Text(verdicts, style="dim")] if verdicts else []
+        _result(console, result["score"], head, Text(result["text"]), *told)
 
 
 def _verdicts(verdicts: Mapping[str, int]) -> str:
@@ -210,12 +214,12 @@ def neighbours(console: Console, answer: Mapping[str, Any]) -> None:
         console.print("Nothing found.")
         return
     for result in answer["results"]:
-        head = Text.assemble((_score(result["score"]), "cyan"), "  ", (result["day"], "bold"))
+        head = Text.assemble((result["day"], "bold"))
         head.append(f"  {_clock(result['time'])} UTC  {result['event_id']}")
         head.append(f"  {result.get('classification', '')} {result.get('threat_category', '')}")
         ends = f"  {result.get('source_ip', '')} to {result.get('destination_ip', '')}"
         head.append(f"{ends} port {result.get('destination_port', '')}", style="dim")
-        console.print(head)
+        _result(console, result["score"], head)
 
 
 def novelty(console: Console, answer: Mapping[str, Any]) -> None:
