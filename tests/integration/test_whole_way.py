@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from collections import Counter
 from datetime import date
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
@@ -21,6 +22,7 @@ from tests.integration.conftest import DAYS, FoldedDays
 
 INDICES = ("timeseries", "semantic", "attack")
 FOURTH = date(2017, 7, 4)
+TOP = Path(__file__).resolve().parents[2]
 
 
 def dayfold(folded: FoldedDays, *arguments: str) -> tuple[int, Any]:
@@ -226,3 +228,24 @@ def test_closing_a_closed_day_changes_nothing(folded: FoldedDays) -> None:
     code, after = dayfold(folded, "close", "2017-07-04")
     assert code == 0
     assert after == before
+
+
+def test_the_transcript_in_the_readme_is_what_is_printed(folded: FoldedDays) -> None:
+    """But for scores and counts of attack rows, whose last digits may be another machine's own."""
+
+    def printed(*arguments: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "consumer", *arguments, "--config", folded.deployment.config],
+            env={**os.environ, "COLUMNS": "100"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        return [line.rstrip() for line in done.stdout.splitlines()]
+
+    readme = (TOP / "README.md").read_text(encoding="utf-8")
+    question = printed("search", "ssh brute force", "-k", "3")
+    first = question[: next(n for n, line in enumerate(question[1:], 1) if line[0] != " ")]
+    for line in (*(line[5:] for line in first), *(line[:-9] for line in printed("days"))):
+        assert line in readme
