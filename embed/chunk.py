@@ -149,7 +149,8 @@ class EventBatch:
     @cached_property
     def tags(self) -> list[tuple[str, ...]]:
         """The tags of each event."""
-        return [tuple(event.event_tags) for event in self.events]
+        # A slice of a repeated field costs half of what going through it does.
+        return [tuple(event.event_tags[:]) for event in self.events]
 
     @cached_property
     def sources(self) -> NDArray[np.int64]:

@@ -12,16 +12,10 @@ from numpy.typing import NDArray
 from embed.distinct import address_value
 from proto.network_security_pb2 import NetworkSecurityEvent
 
+_TOP = attrgetter("event_id", "threat_category", "final_classification")
 # Reading a field of an absent message gives its default.
-_READ = attrgetter(
-    "event_id",
-    "threat_category",
-    "final_classification",
-    "network_features.source_ip",
-    "network_features.destination_ip",
-    "network_features.source_port",
-    "network_features.destination_port",
-    "network_features.protocol_number",
+_NETWORK = attrgetter(
+    "source_ip", "destination_ip", "source_port", "destination_port", "protocol_number"
 )
 
 
@@ -65,4 +59,10 @@ def read_columns(events: Sequence[NetworkSecurityEvent]) -> Columns:
     present = [event.HasField("network_features") for event in events]
     if not events:
         return Columns(present, (), (), (), (), (), (), (), ())
-    return Columns(present, *zip(*map(_READ, events), strict=True))
+    # A path with a dot makes the inner message anew for each field.
+    networks = [event.network_features for event in events]
+    return Columns(
+        present,
+        *zip(*map(_TOP, events), strict=True),
+        *zip(*map(_NETWORK, networks), strict=True),
+    )

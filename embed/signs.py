@@ -53,7 +53,9 @@ def signs_of(event: NetworkSecurityEvent) -> Signs:
     if has("decision_metadata"):
         decision = event.decision_metadata
         disagree = DISAGREEMENT <= decision.score_divergence <= 1.0
-        signs += _decision(disagree, decision.divergence_reason, tuple(decision.anomaly_flags))
+        # A slice of a repeated field costs half of what going through it does.
+        flags = tuple(decision.anomaly_flags[:])
+        signs += _decision(disagree, decision.divergence_reason, flags)
     if has("ml_analysis"):
         analysis = event.ml_analysis
         signs += _analysis(analysis.final_threat_classification, analysis.traffic_context)
@@ -62,7 +64,7 @@ def signs_of(event: NetworkSecurityEvent) -> Signs:
         signs += tuple(map(reason_words, event.human_review.review_reasons))
     if has("provenance") and not event.fast_detector_reason:
         # Newer detectors repeat the fast detector's reason here, engine by engine.
-        signs += _engines(tuple(map(_REASON_CODE, event.provenance.verdicts)))
+        signs += _engines(tuple(map(_REASON_CODE, event.provenance.verdicts[:])))
     if has("geo_enrichment"):
         signs += tuple(_places(event.geo_enrichment))
     if has("network_features"):
