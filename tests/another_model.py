@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from threading import Event
 
 from consumer.care.offline import OfflineDays
@@ -21,7 +22,9 @@ from index.store import ModelIdentity
 from tests.data_folder_kit import (
     DIMENSION,
     EventRows,
+    add_days,
     chunk_of,
+    settings_of,
 )
 
 FOURTH, FIFTH, SIXTH = (date(2017, 7, day) for day in (4, 5, 6))
@@ -40,6 +43,13 @@ class Failing(FoldExecutor):
         if job.day in self.days:
             return FoldReport({}, 0.0, failure="the embedding process was killed")
         return self.inner.run(job, stop)
+
+
+def three_days(folder: Path) -> Settings:
+    """Three committed days of the old model in a new data folder."""
+    settings = settings_of(folder)
+    add_days(settings, [FOURTH, FIFTH, SIXTH])
+    return settings
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from tests.another_model import (
     served,
     similar_days,
     the_chunk,
+    three_days,
     upgraded,
 )
 from tests.data_folder_kit import (
@@ -38,18 +39,13 @@ from tests.data_folder_kit import (
     MODEL,
     NOW,
     EventRows,
-    add_days,
     event,
-    settings_of,
 )
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Three committed days of the old model."""
-    settings = settings_of(tmp_path)
-    add_days(settings, [FOURTH, FIFTH, SIXTH])
-    return settings
+    return three_days(tmp_path)
 
 
 def test_the_old_rows_answer_until_the_last_day_is_embedded_and_then_the_new_ones(

@@ -27,6 +27,7 @@ from tests.another_model import (
     served,
     similar_days,
     the_chunk,
+    three_days,
     upgraded,
 )
 from tests.data_folder_kit import (
@@ -35,7 +36,6 @@ from tests.data_folder_kit import (
     MODEL,
     NOW,
     EventRows,
-    add_days,
     flip,
     settings_of,
 )
@@ -43,10 +43,7 @@ from tests.data_folder_kit import (
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Three committed days of the old model."""
-    settings = settings_of(tmp_path)
-    add_days(settings, [FOURTH, FIFTH, SIXTH])
-    return settings
+    return three_days(tmp_path)
 
 
 class CutError(Exception):
