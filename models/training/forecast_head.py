@@ -1,10 +1,11 @@
 """The forecasting head: a learned mixture of seasonal forecasts, and what the trunk adds to it.
 
 To find a period and carry it on is hard to learn from nothing and easy to build in (the idea of
-Autoformer, H. Wu et al., 2021): the periods are the peaks of the autocorrelation of the past. Each
-gives three forecasts, and last value and mean two more; each is tried on the last 64 known steps. From
-these errors, the forecasts themselves and the trunk's state of the absent patch, a small network mixes
-them and sets the quantiles. The head is for training and measurement; the shipped graph lacks it.
+Autoformer, H. Wu et al., 2021): the periods are the peaks of the autocorrelation of the past less its
+straight line. Each gives five forecasts, two of which let the level go on growing; last value and
+mean are two more; each is tried on the last 64 known steps. From these errors, the forecasts
+themselves and the trunk's state of the absent patch, a small network mixes them and sets the
+quantiles. The head is for training and measurement; the shipped graph lacks it.
 """
 
 import torch
@@ -12,18 +13,33 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 PERIODS = 4
-CANDIDATES = 3 * PERIODS + 2
+EACH = 5  # forecasts of a period
+CANDIDATES = EACH * PERIODS + 2
 HORIZON = 64
 SMALLEST = 2
 COMB = 8
+CYCLES = 8
+# Periods of clock and calendar: among peaks of one height these are likelier.
+USUAL = (4, 5, 7, 12, 24, 48, 52, 60, 96, 144, 168, 288, 336, 1440)
+USUAL_BONUS = 0.03
+
+
+def straightened(past: Tensor, known: Tensor) -> Tensor:
+    """A series (n, L) less the line of least squares through its known steps; 0 where unknown."""
+    count = known.sum(1, keepdim=True).clamp(min=1)
+    time = torch.linspace(-1, 1, past.shape[1], device=past.device)[None]
+    time = time - (time * known).sum(1, keepdim=True) / count
+    centred = past - (past * known).sum(1, keepdim=True) / count
+    spread = (time**2 * known).sum(1, keepdim=True).clamp(min=1e-6)
+    slope = (centred * time * known).sum(1, keepdim=True) / spread
+    return (centred - slope * time) * known
 
 
 def autocorrelation(past: Tensor, present: Tensor) -> Tensor:
-    """Correlation (n, L) of each series (n, L) with itself by lag, over known pairs."""
+    """Correlation (n, L) of each straightened series (n, L) with itself by lag, over known pairs."""
     length = past.shape[1]
     known = present * 1.0
-    mean = (past * known).sum(1, keepdim=True) / known.sum(1, keepdim=True).clamp(min=1)
-    centred = (past - mean) * known
+    centred = straightened(past, known)
     size = 1 << (2 * length - 1).bit_length()
     spectra = [torch.fft.rfft(part, size) for part in (centred, known, centred**2)]
     pairs, squares = spectra[0].abs() ** 2, spectra[2] * spectra[1].conj()
@@ -41,47 +57,60 @@ def periods_of(past: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
     """
     found = autocorrelation(past, present)
     length = found.shape[1]
-    lags = torch.arange(length // 2 + 1)
+    lags = torch.arange(length // 2 + 1, device=past.device)
     # Mean over the multiples by pairs: noise blurs one lag, and an error of one step grows with each.
-    comb, count = torch.zeros_like(found[:, : len(lags)]), torch.zeros(len(lags))
-    for multiple in range(1, COMB + 1):
-        pairs = (length - lags * multiple).clamp(min=0).float()
-        comb = comb + found[:, (lags * multiple).clamp(max=length - 1)] * pairs
-        count = count + pairs
-    comb = comb / count
+    multiples = lags * torch.arange(1, COMB + 1, device=past.device)[:, None]
+    pairs = (length - multiples).clamp(min=0).float()
+    heard = found[:, multiples.clamp(max=length - 1)] * pairs
+    comb = heard.sum(1) / pairs.sum(0)
     middle = comb[:, 1:-1]
     peak = (middle >= comb[:, :-2]) & (middle >= comb[:, 2:])
     score = torch.where(peak, middle, middle - 0.3) - 0.02 * torch.log2(lags[1:-1] + 1.0)
+    usual = [period - 1 for period in USUAL if period <= score.shape[1]]
+    score[:, usual] += USUAL_BONUS
     score[:, : SMALLEST - 1] = -9.0
     best = score.topk(min(PERIODS, score.shape[1]), 1).indices
     best = functional.pad(best, (0, PERIODS - best.shape[1]), mode="replicate")
     return best + 1, comb.gather(1, best + 1)
 
 
-def candidates(past: Tensor, periods: Tensor) -> Tensor:
-    """Forecasts (n, 14, 64) from normalised past values (n, L) with gaps filled.
+def candidates(past: Tensor, periods: Tensor, zero: Tensor) -> Tensor:
+    """Forecasts (n, 22, 64) from normalised past values (n, L) with gaps filled.
 
-    For each period: the last cycle; the mean of up to eight cycles; that mean moved to the level of the
-    last cycle. Then the last value, and the mean of the last 64.
+    For each period (n, 4): the last cycle; the mean of up to eight cycles; that mean moved to the
+    level of the last cycle; the last cycle with the change of level between the halves of the past
+    going on, as a difference and as a factor. Then the last value, and the mean of the last 64.
+    `zero` (n, 1) is what nothing is in normalised units; a series below it grows by differences.
     """
     n, length = past.shape
-    steps = torch.arange(HORIZON)
-    made = []
-    for which in range(periods.shape[1]):
-        period = periods[:, which, None]
-        back = (steps // period + 1) * period
-        cycles = []
-        for cycle in range(8):
-            place = length + steps - back - cycle * period
-            cycles.append((past.gather(1, place.clamp(min=0)), (place >= 0).float()))
-        known = torch.stack([mask for _, mask in cycles])
-        values = torch.stack([value for value, _ in cycles])
-        mean = (values * known).sum(0) / known.sum(0).clamp(min=1)
-        covered = (steps < period).float()  # each place of the cycle once
-        gap = ((values[0] - mean) * covered).sum(1) / covered.sum(1).clamp(min=1)
-        made += [values[0], mean, mean + gap[:, None]]
+    steps = torch.arange(HORIZON, device=past.device)
+    period = periods[..., None]  # (n, 4, 1)
+    turns = steps // period + 1
+    place = (length + steps - turns * period)[:, :, None]
+    place = place - torch.arange(CYCLES, device=past.device)[:, None] * period[..., None]
+    values = past.gather(1, place.clamp(min=0).flatten(1)).view(place.shape)
+    known = (place >= 0).float()
+    last = values[:, :, 0]
+    mean = (values * known).sum(2) / known.sum(2).clamp(min=1)
+    covered = (steps < period).float()  # each place of the cycle once
+    gap = ((last - mean) * covered).sum(-1, keepdim=True) / covered.sum(-1, keepdim=True)
+
+    span = period[..., 0] * (length // (2 * period[..., 0])).clamp(min=1)  # whole cycles, twice
+    total = functional.pad(past.cumsum(1), (1, 0))
+    half, begin = (length - span).clamp(min=0), (length - 2 * span).clamp(min=0)
+    recent = (total[:, -1:] - total.gather(1, half)) / span
+    before = (total.gather(1, half) - total.gather(1, begin)) / span
+    fits = (2 * span <= length).float()
+    growth = ((recent - before) / span * fits)[..., None] * period * turns
+    low = past.amin(1, keepdim=True) - zero
+    factor = torch.log((recent - zero).clamp(min=1e-3) / (before - zero).clamp(min=1e-3))
+    power = ((factor / span * fits)[..., None] * period * turns).clamp(-2, 2)
+    grown = zero[..., None] + (last - zero[..., None]) * torch.exp(power)
+    grown = torch.where((low >= -1e-3)[..., None], grown, last + growth)
+    made = torch.stack((last, mean, mean + gap, last + growth, grown), 2).flatten(1, 2)
     level = past[:, -HORIZON:].mean(1, keepdim=True)
-    return torch.stack([*made, past[:, -1:].expand(n, HORIZON), level.expand(n, HORIZON)], 1)
+    ends = torch.stack((past[:, -1:].expand(n, HORIZON), level.expand(n, HORIZON)), 1)
+    return torch.cat((made, ends), 1).clamp(-1e3, 1e3)
 
 
 class ForecastHead(nn.Module):
@@ -107,14 +136,17 @@ class ForecastHead(nn.Module):
             self.offset.bias.copy_(spread)
         nn.init.zeros_(self.mix.weight)
 
-    def forward(self, states: Tensor, past: Tensor, present: Tensor) -> Tensor:
-        """Quantiles (n, 4, 16, 9) from states (n, 4, width) of the absent patches after `past` (n, L)."""
+    def forward(self, states: Tensor, past: Tensor, present: Tensor, zero: Tensor) -> Tensor:
+        """Quantiles (n, 4, 16, 9) from states (n, 4, width) of the absent patches after `past` (n, L).
+
+        `zero` (n, 1) is a raw value of 0 in the units of `past`.
+        """
         with torch.no_grad():
             filled = past * present
             periods, strength = periods_of(filled, present)
-            made = candidates(filled, periods)
+            made = candidates(filled, periods, zero)
             cut = min(HORIZON, past.shape[1] // 3)
-            tried = candidates(filled[:, :-cut], periods)[..., :cut]
+            tried = candidates(filled[:, :-cut], periods, zero)[..., :cut]
             miss = (tried - filled[:, None, -cut:]).abs() * present[:, None, -cut:]
             error = miss.sum(-1) / present[:, None, -cut:].sum(-1).clamp(min=1)
             relative = error / (error.amin(1, keepdim=True) + 0.05)

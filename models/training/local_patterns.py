@@ -16,7 +16,7 @@ RESAMPLED = 256
 DILATIONS = (1, 2, 4, 8, 16, 32)
 THRESHOLDS = (-0.7, 0.0, 0.7)
 KERNELS = 84
-PATTERNS = 3 * KERNELS * len(DILATIONS) * len(THRESHOLDS)
+PATTERNS = 2 * KERNELS * len(DILATIONS) * len(THRESHOLDS)
 SOFT = 0.3
 
 
@@ -33,7 +33,7 @@ def resampled(values: Tensor, present: Tensor) -> Tensor:
     total = functional.pad(flat.double().cumsum(1), (1, 0))
     span = length - first
     width = (span / RESAMPLED).clamp(min=1.0)
-    even = (torch.arange(RESAMPLED, dtype=flat.dtype) + 0.5) / RESAMPLED
+    even = (torch.arange(RESAMPLED, dtype=flat.dtype, device=flat.device) + 0.5) / RESAMPLED
     centre = first + width / 2 + (span - width) * (even - even[0]) / (even[-1] - even[0])
 
     def at(place: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def standardised(flat: Tensor, known: Tensor) -> Tensor:
 
 
 class LocalPatterns(nn.Module):
-    """Shares of patterns in the series, in its log-compressed form, and in it resampled."""
+    """Shares of patterns in the series and in its log-compressed form."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,11 +82,9 @@ class LocalPatterns(nn.Module):
         return torch.cat(found, 1)
 
     def forward(self, linear: Tensor, quiet: Tensor, present: Tensor) -> Tensor:
-        """Shares (n, 4536) from normalised patches (n, t, 16), each view of unit length."""
+        """Shares (n, 3024) from normalised patches (n, t, 16), each view of unit length."""
         known = present.flatten(1)
-        short = resampled(linear, present)
-        views = [(standardised(view.flatten(1), known), known) for view in (linear, quiet)]
-        ones = torch.ones_like(short)
-        views.append((standardised(short, ones), ones))
-        parts = [functional.normalize(self.shares(*view), dim=-1) for view in views]
-        return torch.cat(parts, -1)
+        rows = [standardised(view.flatten(1), known) for view in (linear, quiet)]
+        return torch.cat(
+            [functional.normalize(self.shares(row, known), dim=-1) for row in rows], -1
+        )

@@ -93,7 +93,7 @@ def seasonal(rng: Rng) -> list[Kind]:  # noqa: C901, one set of hidden parameter
             series = series + own_trend * np.linspace(0, 1, length)
             if counted:
                 rate = volume * np.maximum(series - series.min() * (not floored), 0)
-                return noise.poisson(np.minimum(rate, 1e9)).astype(np.float64)
+                return np.asarray(noise.poisson(np.minimum(rate, 1e9)), np.float64)
             if floored:
                 series = np.maximum(series, 0)
             series = series + noise_level * noise.normal(0, 1, length) * (series != 0)

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from models.training.calendar_series import calendar, daylight, sparse
 from models.training.seasonal_series import seasonal
 
 Array = NDArray[np.float64]
@@ -56,7 +57,7 @@ def _warped(rng: Rng, length: int, strength: float) -> Array:
 
 CURVES: dict[str, Callable[[Any, Array], Array]] = {
     "gp": _gaussian_process,
-    "periodic": lambda value, time: _harmonics(*value, time),
+    "periodic": lambda value, time: _harmonics(value[0], value[1], value[2], time),
     "trend": lambda value, time: value[0] * time + value[1] * time**2,
 }
 
@@ -79,7 +80,7 @@ def _neighbour(part: tuple[str, Any], change: Rng | None) -> tuple[str, Any]:
 def smooth(rng: Rng) -> list[Kind]:
     """Kinds of kernel-like curves: one to four components, added or multiplied."""
     count = int(rng.integers(1, 5))
-    base = []
+    base: list[tuple[str, Any]] = []
     for _ in range(count):
         which = rng.choice(["gp", "periodic", "trend"], p=[0.45, 0.4, 0.15])
         if which == "gp":
@@ -127,13 +128,20 @@ def contour(rng: Rng) -> list[Kind]:
     shifted = rng.random() < 0.3
 
     def kind(change: Rng | None) -> Kind:
-        extra = 0.0 if change is None else change.normal(0, 0.35, orders)
+        # A neighbour differs all round, or by a notch at one place.
+        local = change is not None and change.random() < 0.4
+        extra = 0.0 if change is None or local else change.normal(0, 0.35, orders)
         amplitude = base * (1 + extra) + np.asarray(extra) * 0.05
+        at, width = (change or rng).uniform(0, 1), (change or rng).uniform(0.01, 0.08)
+        depth = float((change or rng).normal(0, 0.8)) if local else 0.0
 
         def draw(noise: Rng, length: int) -> Array:
             time = _warped(noise, length, 0.015) + (noise.random() if shifted else 0.0)
             jitter = amplitude * (1 + noise.normal(0, 0.12, orders))
             series = _harmonics(jitter, phases, 1.0, time)
+            if depth:
+                away = (time - at + 0.5) % 1 - 0.5
+                series = series + depth * series.std() * np.exp(-((away / width) ** 2) / 2)
             return np.asarray(series + noise_level * series.std() * noise.normal(0, 1, length))
 
         return draw
@@ -164,7 +172,7 @@ def switching(rng: Rng) -> list[Kind]:
                 steps = np.arange(end - at)
                 series[at:end] = own_levels[state] * (1 + decay * np.exp(-steps / 3.0))
                 at, state = end, (state + 1) % states
-            return series * (1 + ripple * noise.normal(0, 1, length))
+            return np.asarray(series * (1 + ripple * noise.normal(0, 1, length)))
 
         return draw
 
@@ -250,7 +258,7 @@ def flow_bank(flows: Path, days: tuple[str, ...]) -> list[Array]:
         "packets": table["total_forward_packets"].to_numpy() * 1.0,
         "low ports": (port < 1024) * 1.0,
     }
-    bank = []
+    bank: list[Array] = []
     for name in days:
         today = day == name
         groups = [today, today & (labels == "BENIGN"), today & (labels != "BENIGN")]
@@ -261,7 +269,7 @@ def flow_bank(flows: Path, days: tuple[str, ...]) -> list[Array]:
         for chosen in groups:
             if chosen.sum() >= 30:
                 bank.extend(
-                    np.bincount(minute[chosen], weight[chosen], minlength=1440)
+                    np.bincount(minute[chosen], weight[chosen], minlength=1440).astype(np.float64)
                     for weight in weights.values()
                 )
     return bank
@@ -274,7 +282,8 @@ class Maker:
         self.rng = np.random.default_rng(seed)
         self.bank = bank
         self.families = [smooth, contour, switching, counts, walks, seasonal]
-        self.chances = np.array([0.23, 0.17, 0.12, 0.18, 0.06, 0.24])
+        self.families += [calendar, daylight, sparse]
+        self.chances = np.array([0.20, 0.16, 0.11, 0.13, 0.05, 0.15, 0.13, 0.05, 0.02])
 
     def _flows(self) -> list[Kind]:
         rng = self.rng
@@ -290,7 +299,7 @@ class Maker:
                 at = int(noise.integers(0, 40))
                 series = series[at : at + length] if length >= 700 else series[600 + at :][:length]
                 thinned = noise.binomial(series.astype(np.int64).clip(0), noise.uniform(0.6, 1.0))
-                return thinned + noise.poisson(quiet, length)
+                return (thinned + noise.poisson(quiet, length)).astype(np.float64)
 
             return draw
 

@@ -21,8 +21,8 @@ QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SHAPE_WIDTH = 480
 SCALE_WIDTH = 32
 SEGMENTS = 8
-LOCAL = 96
-SUMMARISED = 3  # stem, stem of the resampled series, last layer
+LOCAL = 48
+SUMMARISED = 3  # stem, last layer, last layer over the resampled series
 
 
 class Norm(nn.Module):
@@ -33,7 +33,7 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
+        return functional.rms_norm(x, self.weight.shape, self.weight, 1e-6)
 
 
 class Residual(nn.Module):
@@ -71,19 +71,24 @@ class Block(nn.Module):
     def forward(self, x: Tensor, bias: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         n, t, width = x.shape
         qkv = self.qkv(self.before_attention(x)).view(n, t, 3, self.heads, width // self.heads)
-        q, k, v = (qkv[:, :, i].transpose(1, 2) for i in range(3))
-        q, k = rotate(q, cosine, sine), rotate(k, cosine, sine)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(width // self.heads) + bias
-        mixed = torch.softmax(scores.float(), -1).to(v.dtype) @ v
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
+        mixed = functional.scaled_dot_product_attention(
+            query.to(value.dtype), key.to(value.dtype), value, bias.to(value.dtype)
+        )
         x = x + self.out(mixed.transpose(1, 2).reshape(n, t, width))
         return x + self.down(functional.gelu(self.up(self.before_mlp(x))))
 
 
 class States(NamedTuple):
-    """What the trunk leaves: last layer and stem (n, t, width), and which of them saw a value."""
+    """What the trunk leaves: last layer and stem (n, t, width), and which of them saw a value.
+
+    `whole` (n, 31, width) is the last layer over the series resampled to 256 steps.
+    """
 
     last: Tensor
     seen: Tensor
+    whole: Tensor
     stem: Tensor
     stem_seen: Tensor
     location: Tensor
@@ -102,12 +107,14 @@ def windows(patches: Tensor) -> Tensor:
 class SeriesEncoder(nn.Module):
     """Everything from raw values to patch states, quantiles and the pooled vector."""
 
-    def __init__(self, width: int = 256, layers: int = 3, heads: int = 4, hidden: int = 768):
+    def __init__(self, width: int = 320, layers: int = 6, heads: int = 5, hidden: int = 1024):
         super().__init__()
         self.width, self.heads = width, heads
         self.patch_in = Residual(3 * PATCH, width, width)
         self.blocks = nn.ModuleList(Block(width, heads, hidden) for _ in range(layers))
         self.final = Norm(width)
+        # Tells the trunk that a patch is of the resampled series.
+        self.of_whole = nn.Parameter(torch.zeros(width))
         self.quantiles = Residual(width, width, PATCH * len(QUANTILES))
         self.ahead = ForecastHead(width, PATCH, len(QUANTILES))
         self.patterns = LocalPatterns()
@@ -157,20 +164,33 @@ class SeriesEncoder(nn.Module):
         quiet = torch.asinh((compressed - middle) / width) * present
         return linear, quiet, location, scale
 
-    def states(self, values: Tensor, present: Tensor) -> States:
-        """Runs the trunk on patches of 16, and the stem also on the windows half-way between."""
+    def trunk(self, x: Tensor, seen: Tensor, pace: float) -> Tensor:
+        """The last layer (n, t, width) over patches that stand `pace` patches apart."""
+        bias = ((seen - 1.0) * 1e4)[:, None, None, :].expand(-1, -1, x.shape[1], -1)
+        steps = torch.arange(x.shape[1], device=x.device, dtype=torch.float32) * pace
+        turn = steps[:, None] * self.angles[None, :]
+        cosine, sine = turn.cos(), turn.sin()
+        for block in self.blocks:
+            x = block(x, bias, cosine, sine)
+        return self.final(x)
+
+    def states(self, values: Tensor, present: Tensor, ahead: int = 0) -> States:
+        """Runs the trunk on patches of 16, and the stem also on the windows half-way between.
+
+        The last `ahead` patches are to be forecast: the resampled series ends before them.
+        """
         linear, quiet, location, scale = self.normalised(values, present)
         stem = self.patch_in(torch.cat([windows(c) for c in (linear, quiet, present)], -1))
         seen = windows(present).amax(-1)
-        x = stem[:, ::2]
-        bias = ((seen[:, ::2] - 1.0) * 1e4)[:, None, None, :].to(x.dtype)
-        steps = torch.arange(x.shape[1], device=x.device, dtype=torch.float32)
-        turn = steps[:, None] * self.angles[None, :]
-        cosine, sine = turn.cos().to(x.dtype), turn.sin().to(x.dtype)
-        for block in self.blocks:
-            x = block(x, bias, cosine, sine)
+        last = self.trunk(stem[:, ::2], seen[:, ::2], 1.0)
+        known = present[:, : present.shape[1] - ahead]
+        parts = (part[:, : part.shape[1] - ahead] for part in (linear, quiet))
+        short = [resampled(part, known).unflatten(-1, (-1, PATCH)) for part in parts]
+        short.append(torch.ones_like(short[0]))
+        patches = self.patch_in(torch.cat([windows(c) for c in short], -1)) + self.of_whole
+        whole = self.trunk(patches, torch.ones_like(patches[..., 0]), 0.5)
         return States(
-            self.final(x), seen[:, ::2], stem, seen, location, scale, linear, quiet, present
+            last, seen[:, ::2], whole, stem, seen, location, scale, linear, quiet, present
         )
 
     def predict(self, states: Tensor) -> Tensor:
@@ -180,8 +200,9 @@ class SeriesEncoder(nn.Module):
     def carry_on(self, found: States, ahead: int) -> Tensor:
         """Quantiles (n, 4, 16, 9) of the absent patches at the right end, asinh of normalised values."""
         before = self.past(found, ahead)
-        linear = torch.sinh(before.linear.clamp(-5, 5)).flatten(1)
-        return self.ahead(found.last[:, -ahead:], linear, before.present.flatten(1))
+        past = torch.sinh(before.linear.clamp(-5, 5)).flatten(1)
+        zero = (-found.location / found.scale).flatten(1)
+        return self.ahead(found.last[:, -ahead:], past, before.present.flatten(1), zero)
 
     def summary(self, states: Tensor, seen: Tensor) -> Tensor:
         """Mean, deviation, maximum and soft segments of the seen states, each of unit length."""
@@ -200,17 +221,11 @@ class SeriesEncoder(nn.Module):
         return torch.cat([functional.normalize(part, dim=-1) for part in parts], -1)
 
     def summaries(self, found: States) -> Tensor:
-        """Summaries (n, 3 x 1920) of the stem, of the stem over the resampled series, and of the last layer."""
-        short = torch.stack([resampled(c, found.present) for c in (found.linear, found.quiet)], 1)
-        patches = short.unflatten(-1, (-1, PATCH))
-        whole = torch.ones_like(patches[:, 0])
-        stem = self.patch_in(
-            torch.cat([windows(c) for c in (patches[:, 0], patches[:, 1], whole)], -1)
-        )
+        """Summaries (n, 3 x 1344) of the stem, of the last layer, and of it over the resampled series."""
         parts = (
             self.summary(found.stem, found.stem_seen),
-            self.summary(stem, torch.ones_like(stem[..., 0])),
             self.summary(found.last, found.seen),
+            self.summary(found.whole, torch.ones_like(found.whole[..., 0])),
         )
         return torch.cat(parts, -1)
 
@@ -221,6 +236,7 @@ class SeriesEncoder(nn.Module):
         return States(
             found.last[:, :-ahead],
             found.seen[:, :-ahead],
+            found.whole,
             found.stem[:, :-half],
             found.stem_seen[:, :-half],
             found.location,
@@ -229,7 +245,7 @@ class SeriesEncoder(nn.Module):
         )
 
     def features(self, found: States) -> Tensor:
-        """Everything that the shape is made of (n, 5760 + 4536)."""
+        """Everything that the shape is made of (n, 4032 + 3024)."""
         patterns = self.patterns(found.linear, found.quiet, found.present)
         return torch.cat((self.summaries(found), patterns), -1)
 
