@@ -1,4 +1,4 @@
-"""From many vectors to one: means, weights, rotations and level codes. Pure functions.
+"""From many vectors to one: means, weights, rotations, codes of levels and hours. Pure functions.
 
 All of them compute in float64 and in a fixed order, so that equal input gives equal bits.
 """
@@ -103,6 +103,34 @@ def level_code(levels: Sequence[float], size: int, *, octaves: float = 40.0) -> 
         code[place * marks : (place + 1) * marks] = bump / max(float(np.linalg.norm(bump)), 1e-12)
     code /= np.sqrt(len(levels))
     return code
+
+
+def hour_code(values: NDArray[np.floating], size: int) -> Array:
+    """How each series of a day (k, minutes) is spread over its 24 hours, float64 (size,).
+
+    Each series gives the logarithms of its rates in 24 parts of the day less their mean, blurred by
+    about an hour round the clock, so that neighbouring hours are near. It is scaled to one length,
+    unless it is so even that only noise would be heard. The code is no longer than 1.
+
+    Raises:
+        ValueError: 24 numbers per series do not fit into `size`, or there are fewer than 24 minutes.
+    """
+    series, minutes = values.shape
+    if 24 * series > size or minutes < 24:
+        raise ValueError(
+            f"the hours of {series} series of {minutes} minutes do not fit into {size} numbers"
+        )
+    edges = np.arange(25) * minutes // 24
+    hourly = np.add.reduceat(np.maximum(values, 0), edges[:-1], axis=1) / np.diff(edges) * 60
+    rates = np.log1p(hourly)
+    blurred = sum(
+        weight * np.roll(rates, step, axis=1)
+        for step, weight in ((-2, 0.05), (-1, 0.25), (0, 0.4), (1, 0.25), (2, 0.05))
+    )
+    shape = blurred - blurred.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(shape, axis=1, keepdims=True)
+    shape = shape / np.maximum(length, 1.0) / np.sqrt(series)
+    return np.asarray(np.pad(shape.ravel(), (0, size - shape.size)), dtype=np.float64)
 
 
 def _signs(key: str, size: int) -> Array:

@@ -1,15 +1,16 @@
 """The time-series index: one row per day series and one for the day, 512 wide.
 
-The day's row is ``normalise(sum_k P_k e_k / sqrt(8) + w P_l l)``: e_k is the row of series k, P_k
-an orthonormal transform drawn from the series' name (`pooling.rotate`), l the code of the series'
-means and peaks (`pooling.level_code`), and w = 0.5.
+The day's row is ``normalise(sum_k P_k e_k / sqrt(8) + w (P_l l + P_h h))``: e_k is the row of series k,
+P_k an orthonormal transform drawn from the series' name (`pooling.rotate`), l the code of the series'
+means and peaks (`pooling.level_code`), h that of their hours (`pooling.hour_code`), and w = 0.5.
 
 Why: a plain mean of the eight rows forgets which series a difference came from, and lets seven
 quiet series drown one. Under the transforms the rows are nearly orthogonal, so nothing cancels:
 the inner product of two days is about the mean of the inner products of their series, and where
 only series k differs the two sums differ by exactly ``P_k (e_k - e'_k)``, which has its full
 length. The level code keeps a day of twice the volume apart, which an encoder that scales its
-input may not.
+input may not. The code of the hours keeps a working day apart that begins five hours late: a good
+encoder of series knows a shape wherever it stands, but a day has a clock.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from embed.chunk import ChunkSpan, EventBatch
 from embed.coverage import covered, window_shares, windows
 from embed.embedder import Embedder
 from embed.onnx_session import OnnxSession, SessionOptions, model_facts
-from embed.pooling import level_code, normalise, rotate, weighted_sum
+from embed.pooling import hour_code, level_code, normalise, rotate, weighted_sum
 from embed.recipes import RECIPES
 from embed.rows import JSON, Embedded, RowBlock, RowFacts, Vectors
 from embed.series import SERIES, DaySeries, DayTable
@@ -31,6 +32,7 @@ from models.store import ModelFiles
 
 RECIPE = RECIPES["timeseries"]
 LEVEL_WEIGHT = 0.5
+HOUR_WEIGHT = 0.5
 # A score of 1 counts as a thousand, so that levels of scores span about as many doublings as counts.
 LEVEL_UNITS = {"mean_score": 1000.0, "max_score": 1000.0}
 OVERLAP = 0.125
@@ -115,6 +117,7 @@ def day_row(rows: NDArray[np.floating], values: NDArray[np.floating]) -> Vectors
         unit = LEVEL_UNITS.get(name, 1.0)
         levels += [unit * float(series.mean()), unit * float(series.max(initial=0.0))]
     voice += LEVEL_WEIGHT * rotate(level_code(levels, dimension), "levels")
+    voice += HOUR_WEIGHT * rotate(hour_code(values, dimension), "hours")
     return normalise(voice)
 
 

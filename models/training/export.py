@@ -18,10 +18,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from models.training.fit_shape import HALVED
 from models.training.timeseries_net import SeriesEncoder
 
 OPSET = 18
-LARGE = 4096  # elements; smaller weights stay in float32
 
 
 def series_inputs(seed: int) -> list[Tensor]:
@@ -42,7 +42,7 @@ def halved(model: onnx.ModelProto) -> None:
     kept, casts = [], []
     for weight in model.graph.initializer:
         values = numpy_helper.to_array(weight)
-        if weight.data_type != TensorProto.FLOAT or values.size < LARGE:
+        if weight.data_type != TensorProto.FLOAT or values.size < HALVED:
             kept.append(weight)
             continue
         small = numpy_helper.from_array(values.astype(np.float16), weight.name + "_half")
@@ -72,8 +72,14 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def export(net: nn.Module, target: Path, *, half: bool) -> None:
-    """Writes the graph with dynamic rows, and a dynamic length."""
+def write(model: onnx.ModelProto, target: Path) -> None:
+    """Writes a graph that is one, with the same bytes each time."""
+    onnx.checker.check_model(model)
+    target.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def graph_of(net: nn.Module) -> onnx.ModelProto:
+    """The graph of the network, with dynamic rows and a dynamic length."""
     dynamic = {0: torch.export.Dim("n"), 1: torch.export.Dim("length", min=2, max=2048)}
     program = torch.onnx.export(
         net,
@@ -85,11 +91,7 @@ def export(net: nn.Module, target: Path, *, half: bool) -> None:
         dynamo=True,
         external_data=False,
     )
-    model = tidy(program.model_proto)
-    if half:
-        halved(model)
-    onnx.checker.check_model(model)
-    target.write_bytes(model.SerializeToString(deterministic=True))
+    return tidy(program.model_proto)
 
 
 def compare(net: nn.Module, target: Path) -> tuple[float, float]:
@@ -119,13 +121,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     net = load(options.checkpoint)
-    export(net, options.target, half=False)
+    model = graph_of(net)
+    write(model, options.target)
     worst, _ = compare(net, options.target)
     print(f"float32: largest difference to PyTorch {worst:.2e}")
     if worst > 1e-4:
         raise SystemExit("the artefact differs from PyTorch by more than 1e-4")
     if options.fp16:
-        export(net, options.target, half=True)
+        halved(model)
+        write(model, options.target)
         worst, least = compare(net, options.target)
         print(f"fp16 weights: largest difference {worst:.2e}, smallest cosine {least:.6f}")
     content = options.target.read_bytes()

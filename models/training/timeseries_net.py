@@ -120,7 +120,8 @@ class SeriesEncoder(nn.Module):
         self.patterns = LocalPatterns()
         # Fixed orthogonal rows shrink a state before it is kept per segment.
         generator = torch.Generator().manual_seed(5)
-        rows = torch.linalg.qr(torch.randn(width, LOCAL, generator=generator)).Q
+        # They are stored in half precision.
+        rows = torch.linalg.qr(torch.randn(width, LOCAL, generator=generator)).Q.half().float()
         self.register_buffer("local", rows, persistent=False)
         self.summary_width = 3 * width + SEGMENTS * LOCAL
         self.pool = nn.Linear(SUMMARISED * self.summary_width + PATTERNS, SHAPE_WIDTH)

@@ -4,7 +4,7 @@ import pytest
 from embed.coverage import check_coverage, covered, window_shares, windows
 from embed.errors import CoverageError
 from embed.fingerprint import Fingerprint
-from embed.pooling import level_code, normalise, rotate, two_voices
+from embed.pooling import hour_code, level_code, normalise, rotate, two_voices
 from tests.embed_samples import span
 
 
@@ -148,3 +148,30 @@ def test_missing_values_and_zeros_have_one_fingerprint() -> None:
     one.add_floats(np.array([[np.nan, 0.0]]))
     other.add_floats(np.array([[-np.nan, -0.0]]))
     assert str(one) == str(other)
+
+
+def test_a_day_that_begins_later_has_another_hour_code_the_more_the_later() -> None:
+    minutes = np.arange(1440)
+    day = np.tile(np.where((minutes > 480) & (minutes < 1020), 5.0, 0.2), (8, 1))
+    base = hour_code(day, 512)
+    overlap = [float(base @ hour_code(np.roll(day, 60 * hours, 1), 512)) for hours in (0, 1, 3, 6)]
+    assert overlap[0] == pytest.approx(1.0)
+    assert overlap == sorted(overlap, reverse=True)
+    assert overlap[1] > 0.8
+    assert overlap[3] < 0.5
+
+
+def test_an_hour_code_does_not_see_a_doubled_volume_but_for_the_quiet_hours() -> None:
+    day = np.tile(50 + 40 * np.sin(np.arange(1440) / 229), (8, 1))
+    assert float(hour_code(day, 512) @ hour_code(2 * day, 512)) > 0.999
+
+
+@pytest.mark.parametrize("minutes", [1380, 1440, 1500])
+def test_an_hour_code_takes_days_of_any_length_and_even_ones(minutes: int) -> None:
+    assert hour_code(np.ones((8, minutes)), 512) == pytest.approx(np.zeros(512))
+    assert np.isfinite(hour_code(np.zeros((8, minutes)), 512)).all()
+
+
+def test_hours_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        hour_code(np.ones((8, 1440)), 128)
