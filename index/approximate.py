@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from index import lazy_faiss as faiss
 from index.exact_rows import RowIndex, Scores, Selection, best_of, nothing
 from index.store import RowIds, Vectors, split_row_id
 

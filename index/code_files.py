@@ -22,9 +22,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import faiss
 import numpy as np
 
+from index import lazy_faiss as faiss
 from index.approximate import Codes, Sums, Trained
 from index.durable_file import DurableFile, write_durably
 from index.store import Shard

@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from index import lazy_faiss as faiss
 from index.store import RowIds, Vectors
 
 Scores = NDArray[np.float32]

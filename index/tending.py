@@ -15,10 +15,11 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import faiss
 import numpy as np
 
+from index import lazy_faiss as faiss
 from index.approximate import ApproximateRows, Trained, encode, row_sums
 from index.code_files import (
     FOLDER,
@@ -119,7 +120,7 @@ def _tend(folder: Path, manifest: Manifest) -> Tended:
     return Tended(anew, encoded, listed.recall_at_10)
 
 
-def _train(folder: Path, manifest: Manifest) -> faiss.IndexIVFScalarQuantizer:
+def _train(folder: Path, manifest: Manifest) -> Any:  # an IndexIVFScalarQuantizer
     lists = 1 << max(4, round(np.log2(2 * np.sqrt(manifest.rows))))
     wanted = TRAINED_BY * lists
     share = min(1.0, wanted / manifest.rows)

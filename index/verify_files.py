@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
+from index import lazy_faiss as faiss
 from index.code_files import damaged
 from index.errors import StoreCorruptError, StoreMissingError, VectorError
 from index.manifest import (

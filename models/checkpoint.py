@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from models.errors import ModelBuildError
 from models.manifest import ModelEntry, find_entry, load_manifest, read_manifest
@@ -105,6 +104,9 @@ def check_graph(path: Path, *, context: int, width: int) -> None:
     Raises:
         ModelBuildError: it does not keep it.
     """
+    # The command line knows of this module, and most commands never run a graph.
+    import onnxruntime
+
     try:
         session: Any = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -1,6 +1,8 @@
 """Data flows one way: nothing imports what stands above it, and there are no circles."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,10 @@ def test_no_module_is_longer_than_its_job() -> None:
         for path in modules(room):
             lines = len(path.read_text().splitlines())
             assert lines <= 420, f"{path.relative_to(TOP)} has {lines} lines: find the two in it"
+
+
+def test_the_service_starts_without_the_libraries_of_its_child_and_of_questions() -> None:
+    """FAISS, ONNX Runtime, Arrow and etcd3 cost a start 0.2 s, and memory that a small box lacks."""
+    told = "import sys, consumer.commands.app, consumer.service; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) & {"faiss", "onnxruntime", "pyarrow", "etcd3", "grpc"} == set()
