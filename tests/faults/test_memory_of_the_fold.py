@@ -42,7 +42,7 @@ TENFOLD = 16_000
 #: The least that can be set.
 LEAST_MB = 512
 #: Enough for the encoder of series alone, and too little for that of texts.
-TOO_LITTLE_MB = 175
+TOO_LITTLE_MB = 260
 
 
 def flows(count: int, kinds: int) -> Iterator[NetworkSecurityEvent]:
