@@ -14,10 +14,16 @@ import resource
 import shutil
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
+
+# What its BLAS reserves must be there when the limit of memory is drawn.
+import faiss  # noqa: F401
 
 from consumer.folding.executor import FoldJob, FoldReport, IndexOutcome, out_of_memory
 from consumer.folding.installed import identity
@@ -32,8 +38,12 @@ from index.commit import commit_chunk
 from index.editions import open_edition
 from index.tending import tend
 
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
 MIB = 1024 * 1024
 PR_SET_PDEATHSIG = 1
+EXIT_WITHOUT_MEMORY = 71
 # What saves work on the next day and can go at any time, below the data folder.
 CACHE = "cache"
 SENTENCES = "sentences"
@@ -220,6 +230,25 @@ def _restrain(job: FoldJob, parent: int) -> None:
         sys.exit(1)
 
 
+def end_without_memory() -> None:
+    """From now on the process ends when a new thread has no memory to begin with.
+
+    It dies unheard then, and `threading.Thread.start` waits for ever that it says it runs. Nothing that
+    needs a frame of its own can be called in such a thread: so a thread that was there before is told.
+    """
+    fallen: SimpleQueue[UnraisableHookArgs] = SimpleQueue()
+
+    def watch() -> None:
+        while True:
+            what = fallen.get()
+            if issubclass(what.exc_type, MemoryError):
+                os._exit(EXIT_WITHOUT_MEMORY)
+            sys.__unraisablehook__(what)
+
+    threading.Thread(target=watch, name="memory", daemon=True).start()
+    sys.unraisablehook = fallen.put
+
+
 def _reserved_and_untouched() -> int:
     """Private memory that this process may write and has not, bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -234,6 +263,7 @@ def _reserved_and_untouched() -> int:
 def main() -> int:
     """Entry point of the child. Its one argument is the process id of the service."""
     job = FoldJob.from_json(sys.stdin.readline())
+    end_without_memory()
     _restrain(job, parent=int(sys.argv[1]))
     sys.setswitchinterval(SWITCH_S)
     gc.freeze()

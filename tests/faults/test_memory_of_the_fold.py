@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from itertools import cycle, islice
@@ -14,6 +16,7 @@ import pytest
 from consumer.clock import ManualClock
 from consumer.demo.deployment import SAMPLE
 from consumer.folding.executor import ChildProcess, FoldJob
+from consumer.folding.fold import EXIT_WITHOUT_MEMORY
 from consumer.folding.requests import Requests
 from consumer.journal import Journal
 from consumer.replay.flows import FlowRecording
@@ -42,7 +45,7 @@ TENFOLD = 16_000
 #: The least that can be set.
 LEAST_MB = 512
 #: Enough for the encoder of series alone, and too little for that of texts.
-TOO_LITTLE_MB = 260
+TOO_LITTLE_MB = 230
 
 
 def flows(count: int, kinds: int) -> Iterator[NetworkSecurityEvent]:
@@ -96,6 +99,20 @@ def test_ten_usual_days_in_one_close_inside_the_least_limit_that_can_be_set(
     assert {name: told.error for name, told in report.outcomes.items()} == dict.fromkeys(
         INDEX_NAMES
     )
+
+
+def test_a_child_whose_new_thread_has_no_memory_to_begin_with_ends_and_does_not_wait() -> None:
+    program = """if True:
+        import _thread, time
+        from consumer.folding import fold
+        def begin():
+            raise MemoryError
+        fold.end_without_memory()
+        _thread.start_new_thread(begin, ())
+        time.sleep(60)
+    """
+    done = subprocess.run([sys.executable, "-c", program], timeout=50, check=False)
+    assert done.returncode == EXIT_WITHOUT_MEMORY
 
 
 def with_memory(memory_mb: int) -> Any:
