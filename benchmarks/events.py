@@ -10,8 +10,8 @@ import lz4.block
 
 from consumer.demo.deployment import SAMPLE
 from consumer.replay.flows import FlowRecording
-from consumer.wire.envelope import SIZE_BYTES
 from consumer.wire.keys import Scheme
+from consumer.wire.schemes import SIZE_BYTES
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 # Digits that LZ4 finds nowhere else, so that it leaves them as they are.

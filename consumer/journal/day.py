@@ -88,7 +88,7 @@ class DayJournal:
             if number is None or not name.endswith(SEGMENT_SUFFIX):
                 continue
             entry = sealed.get(name)
-            if entry is None or (not self._is_as_sealed(entry) and self._is_repaired(name)):
+            if entry is None or (not self._is_as_sealed(entry) and is_repaired(self.folder / name)):
                 self._take_unsealed(number, kept.synced.get(number), report)
             else:
                 self._take_sealed(number, entry, report)
@@ -121,9 +121,6 @@ class DayJournal:
     def _is_as_sealed(self, entry: SealedSegment) -> bool:
         path = self.folder / entry.name
         return path.exists() and path.stat().st_size == entry.bytes
-
-    def _is_repaired(self, name: str) -> bool:
-        return is_repaired(self.folder / name)
 
     def _take_sealed(self, number: int, entry: SealedSegment, report: list[Recovered]) -> None:
         """Take in a segment of the seal. It is never cut and never appended to."""

@@ -28,10 +28,11 @@ from consumer.quarantine.retry import Retry
 from consumer.reception.desks import Desk, Desks, is_logged
 from consumer.reception.sources import Arrival, EventSource
 from consumer.wire.admission import Admission, Admitted, Refused
-from consumer.wire.envelope import Burst, Envelope, Opened
+from consumer.wire.envelope import Envelope, Opened
 from consumer.wire.keys import KeyRing
 from consumer.wire.losses import LossLedger
 from consumer.wire.profiles import Profiles
+from consumer.wire.schemes import Burst
 
 log = structlog.get_logger("intake")
 

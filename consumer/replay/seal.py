@@ -10,8 +10,8 @@ import lz4.block
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from nacl.bindings import crypto_secretbox
 
-from consumer.wire.envelope import SIZE_BYTES
 from consumer.wire.keys import Key
+from consumer.wire.schemes import SIZE_BYTES
 
 
 class Sealer:
