@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -26,12 +25,12 @@ from pydantic_settings import (
 
 from consumer.errors import ConfigurationError
 from consumer.setting_entries import SettingEntry, entries_of
+from consumer.setting_faults import faults_of, unknown_key
 from consumer.setting_registry import RegistrySettings
 from consumer.setting_section import Section
 from consumer.wire.profiles import NamedProfiles, Profiles, ProfileSettings
 
 MIB = 1024 * 1024
-UNKNOWN_KEY = "unknown key; see `dayfold config reference`"
 INDEX_NAMES = ("timeseries", "semantic", "attack")
 
 
@@ -328,13 +327,11 @@ def load(path: Path | None = None) -> Settings:
         except (ValueError, RecursionError) as error:
             raise ConfigurationError(f"{chosen}: not valid TOML: {error}") from error
     # The library's own arguments begin with an underscore; they are none of the keys.
-    unknown = [
-        f"{_plain(key)}: {UNKNOWN_KEY}" for key in values if key not in Settings.model_fields
-    ]
+    unknown = [unknown_key(key) for key in values if key not in Settings.model_fields]
     try:
         settings = Settings(**{key: values[key] for key in values if key in Settings.model_fields})
     except ValidationError as error:
-        raise ConfigurationError("\n".join([*unknown, *_faults(error)])) from error
+        raise ConfigurationError("\n".join([*unknown, *faults_of(error)])) from error
     except SettingsError as error:
         raise ConfigurationError(f"environment: {error}") from error
     if unknown:
@@ -347,38 +344,6 @@ def load(path: Path | None = None) -> Settings:
             update={"data": settings.data.model_copy(update={"dir": anchored})}
         )
     return settings
-
-
-def _faults(error: ValidationError) -> Iterator[str]:
-    for fault in error.errors():
-        key = ".".join(_plain(part) for part in fault["loc"]) or "settings"
-        if fault["type"] == "extra_forbidden":
-            yield f"{key}: {UNKNOWN_KEY}"
-            continue
-        # The value of a key that may be a secret is never repeated.
-        value = fault.get("input")
-        shown = (
-            "" if _may_be_secret(key) or isinstance(value, dict) else f" (value: {_short(value)})"
-        )
-        yield f"{key}: {_plain(fault['msg'].removeprefix('Value error, '))}{shown}"
-
-
-def _plain(part: object) -> str:
-    """A part of a key, or a message, on one line whatever is in it."""
-    text = str(part)
-    return text if text.isprintable() else repr(text)
-
-
-def _short(value: object) -> str:
-    # Python does not write a number of thousands of digits.
-    if isinstance(value, int) and abs(value) > 10**30:
-        return "a number of more than 30 digits"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _may_be_secret(key: str) -> bool:
-    return any(word in key for word in ("hex", "password", "token", "secret"))
 
 
 @cache
