@@ -56,7 +56,7 @@ def machine() -> str:
 
 
 def draw(points: Sequence[dict[str, Any]], png: Path) -> None:
-    """Three panels with logarithmic axes: a dot for each run, a line through the medians."""
+    """Three panels, all axes but that of memory logarithmic: a dot a run, a line through the medians."""
     figure = Figure(figsize=(11, 4), dpi=100, layout="constrained")
     panels = figure.subplots(1, 3)
     close = [point for point in points if point["benchmark"] == "close"]
@@ -71,7 +71,7 @@ def draw(points: Sequence[dict[str, Any]], png: Path) -> None:
         "events of the day",
         "MB, peak",
     )
-    panels[1].set_title("memory of closing")
+    panels[1].set(title="memory of closing", yscale="linear", ylim=(0, None))
     percentiles = {"p50_ms": "half of the searches", "p99_ms": "99 of 100"}
     _panel(panels[2], search, "rows", percentiles, "rows of the index", "milliseconds")
     panels[2].set_title("one search by meaning")
@@ -106,7 +106,7 @@ def _panel(
             color=line.get_color(),
         )
     axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
-    axes.xaxis.set_major_formatter(_plain)
+    axes.xaxis.set_major_formatter(_short)
     axes.yaxis.set_major_formatter(_plain)
     axes.yaxis.set_minor_formatter(_some_plain)
     axes.grid(visible=True, which="both", alpha=0.25)
@@ -118,9 +118,17 @@ def _plain(value: float, _: float) -> str:
     return f"{value:,.10g}"
 
 
+def _short(value: float, _: float) -> str:
+    """Up to 999 as it is, then 10 k and 10 M, so that labels have room beside each other."""
+    for size, unit in ((1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
+
+
 def _some_plain(value: float, _: float) -> str:
     """Labels between powers of ten, few enough to stand beside each other."""
-    return _plain(value, 0) if f"{value:e}"[0] in "2345" else ""
+    return _plain(value, 0) if f"{value:e}"[0] in "235" else ""
 
 
 def main() -> None:
