@@ -227,6 +227,8 @@ class Shelf:
         self.size -= file.bytes
         with contextlib.suppress(OSError):  # found again at the next start, and dropped then
             file.path.unlink(missing_ok=True)
+        # Else a power cut, however late, could bring it back.
+        self._folder_changed = True
         return file.messages
 
     def pending_sync(self) -> tuple[list[Path], bool]:

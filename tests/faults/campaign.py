@@ -35,7 +35,8 @@ def play(site: Site, played: Sequence[Round], now: Round) -> None:
         lambda: bool(site.quarantine("unknown_key") + site.quarantine("tampered")),
         lambda: site.publish(now.hidden, now.key),
     )
-    site.set_keys((now.key,))
+    # A power cut may bring back a message that was taken a moment ago: its key must still be there.
+    site.set_keys((now.key,) if before is None else (before.key, now.key))
 
     def read_again() -> None:
         # It may have gone in a power cut before the quarantine was synced.

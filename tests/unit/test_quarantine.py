@@ -6,6 +6,7 @@ import pytest
 
 from consumer.clock import ManualClock
 from consumer.days import NS_PER_DAY
+from consumer.quarantine import shelf
 from consumer.quarantine.quarantine import Quarantine, Quarantined
 from consumer.quarantine.shelf import LONGEST_TEXT, Shelf, ShelfFile
 
@@ -349,3 +350,17 @@ def test_a_file_that_was_full_before_the_sync_is_synced_too(
     for number in range(3):
         put(quarantine, number, size=700)
     assert synced_by(quarantine, monkeypatch) == [f"{n:08d}.messages" for n in (1, 2, 3)]
+
+
+def test_that_a_file_is_gone_is_synced_too(
+    root: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarantine = opened(root, clock)
+    put(quarantine, 1)
+    quarantine.sync()
+    quarantine.take("unknown_key", lambda _: True)
+    synced: list[Path] = []
+    monkeypatch.setattr(shelf, "fsync_folder", synced.append)
+    quarantine.sync()
+    quarantine.sync()
+    assert synced == [root / "unknown_key", root]
