@@ -200,6 +200,7 @@ class Service:
         # The picture is made by another thread than the coordinator's: it has its own connection.
         self._shown = Catalogue.open(data_dir / "catalogue.sqlite", read_only=True)
         self.journal.start()
+        self._quarantine.cut_torn_tails()
         self._admission.watermark_ns = self.journal.watermark_ns
         upkeep = self._upkeep(self._catalogue)
         # Before the coordinator looks: a day that is half forgotten must not be taken up again.

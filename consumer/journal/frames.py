@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 FRAME = struct.Struct("<II")
 FRAME_BYTES = FRAME.size
+#: Why a frame is bad that goes on beyond the end of its file.
+CUT_SHORT = "cut short"
 
 #: How much is read at a time. Longer frames are read whole.
 BLOCK_BYTES = 512 * 1024
@@ -87,7 +89,7 @@ def read_frames(file: io.FileIO, start: int, end: int, rules: FrameRules) -> Ite
         # The frame that the block cut in two is read again, whole, with the next block.
         size = _begun_frame(block, used)
         if base < end < base + size:
-            raise BadFrameError(base, "cut short")
+            raise BadFrameError(base, CUT_SHORT)
         wanted = max(BLOCK_BYTES, size)
 
 

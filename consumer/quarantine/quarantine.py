@@ -96,6 +96,22 @@ class Quarantine:
                 if lost:
                     log.warning("quarantine damaged", file=str(file.path), bytes=lost)
 
+    def cut_torn_tails(self) -> None:
+        """Cut off what a kill or a power cut left of a message that was being put.
+
+        Only for the process that owns the data folder. Raises QuarantineError.
+        """
+        with self._lock:
+            for shelf in self._shelves.values():
+                try:
+                    cut = shelf.cut_torn_tail()
+                except OSError as error:
+                    raise QuarantineError(
+                        f"the torn end of the quarantine {shelf.reason} cannot be cut: {error}"
+                    ) from error
+                if cut:
+                    log.warning("quarantine recovered", reason=shelf.reason, torn_bytes=cut)
+
     def put(
         self,
         reason: str,

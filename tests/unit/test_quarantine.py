@@ -364,3 +364,39 @@ def test_that_a_file_is_gone_is_synced_too(
     quarantine.sync()
     quarantine.sync()
     assert synced == [root / "unknown_key", root]
+
+
+@pytest.mark.parametrize("left", [1, 8, 30])
+def test_what_a_kill_left_of_a_message_is_cut_and_kept_beside(
+    root: Path, clock: ManualClock, left: int
+) -> None:
+    put(opened(root, clock), 1)
+    (path,) = root.rglob("*.messages")
+    whole = path.read_bytes()
+    record = whole[len(shelf.HEADER) :]
+    path.write_bytes(whole + record[:left])
+    quarantine = opened(root, clock)
+    quarantine.cut_torn_tails()
+    assert path.read_bytes() == whole
+    assert path.with_suffix(".torn").read_bytes() == record[:left]
+    put(quarantine, 2)
+    assert numbers(opened(root, clock)) == [1, 2]
+
+
+def test_a_file_whose_header_was_cut_short_goes(root: Path, clock: ManualClock) -> None:
+    put(opened(root, clock), 1)
+    (path,) = root.rglob("*.messages")
+    path.write_bytes(shelf.HEADER[:5])
+    opened(root, clock).cut_torn_tails()
+    assert not path.exists()
+
+
+def test_damage_that_a_message_follows_is_left_for_repair(root: Path, clock: ManualClock) -> None:
+    put(quarantine := opened(root, clock), 1)
+    put(quarantine, 2)
+    (path,) = root.rglob("*.messages")
+    spoilt = bytearray(path.read_bytes())
+    spoilt[len(shelf.HEADER) + 20] ^= 1
+    path.write_bytes(spoilt)
+    opened(root, clock).cut_torn_tails()
+    assert path.read_bytes() == spoilt
