@@ -226,6 +226,8 @@ class LocalEtcd:
         yield from ("--listen-metrics-urls", f"http://{metrics}")
         yield from ("--heartbeat-interval", str(self._tick_ms))
         yield from ("--election-timeout", str(self._tick_ms * 10))
+        # Checking a password is slow on purpose, beside other work longer than a stop may wait.
+        yield from ("--bcrypt-cost", "4")
         if self._tls is not None:
             yield from ("--cert-file", str(self._tls.cert), "--key-file", str(self._tls.key))
             yield from ("--trusted-ca-file", str(self._tls.ca_cert), "--client-cert-auth")
