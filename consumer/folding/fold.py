@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 # What its BLAS reserves must be there when the limit of memory is drawn.
-import faiss  # noqa: F401
+import faiss  # noqa: F401 - loaded for what it reserves
 
 from consumer.folding.executor import FoldJob, FoldReport, IndexOutcome, out_of_memory
 from consumer.folding.installed import identity

@@ -37,7 +37,6 @@ from consumer.journal.failure import NO_ROOM
 from consumer.journal.frames import CUT_SHORT, FRAME, FrameRules, Gap, walk_frames
 
 SUFFIX = ".messages"
-TORN_SUFFIX = ".torn"
 HEADER = struct.pack("<8sI", b"dayfoldQ", 1)
 
 #: Longest detector name and detail that are kept, bytes.
@@ -141,8 +140,9 @@ class Shelf:
     def cut_torn_tail(self) -> int:
         """Cut off what a kill or a power cut left of the last message; return how many bytes.
 
-        They are kept beside the file as `.torn`. Only for who writes here: each process begins files of
-        its own, so that no other file can be torn. Damage that a message follows stays. Raises OSError.
+        They are not kept: nobody could say whose day they are of, and so forget them. Only for who writes
+        here: each process begins files of its own, so that no other file can be torn. Damage that a
+        message follows stays. Raises OSError.
         """
         if not self.files:
             return 0
@@ -153,11 +153,6 @@ class Shelf:
         tail = file.damaged[-1] if file.damaged else None
         if tail is None or tail.end < file.bytes or tail.reason != CUT_SHORT:
             return 0
-        kept = open_private(file.path.with_suffix(TORN_SUFFIX), os.O_WRONLY | os.O_CREAT)
-        try:
-            write_all(kept, file.path.read_bytes()[tail.start :])
-        finally:
-            os.close(kept)
         os.truncate(file.path, tail.start)
         file.damaged.pop()
         self._grow(file, tail.start - file.bytes)
@@ -253,7 +248,6 @@ class Shelf:
         self.size -= file.bytes
         with contextlib.suppress(OSError):  # found again at the next start, and dropped then
             file.path.unlink(missing_ok=True)
-            file.path.with_suffix(TORN_SUFFIX).unlink(missing_ok=True)
         # Else a power cut, however late, could bring it back.
         self._folder_changed = True
         return file.messages

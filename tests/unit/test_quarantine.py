@@ -367,9 +367,7 @@ def test_that_a_file_is_gone_is_synced_too(
 
 
 @pytest.mark.parametrize("left", [1, 8, 30])
-def test_what_a_kill_left_of_a_message_is_cut_and_kept_beside(
-    root: Path, clock: ManualClock, left: int
-) -> None:
+def test_what_a_kill_left_of_a_message_is_cut(root: Path, clock: ManualClock, left: int) -> None:
     put(opened(root, clock), 1)
     (path,) = root.rglob("*.messages")
     whole = path.read_bytes()
@@ -378,7 +376,7 @@ def test_what_a_kill_left_of_a_message_is_cut_and_kept_beside(
     quarantine = opened(root, clock)
     quarantine.cut_torn_tails()
     assert path.read_bytes() == whole
-    assert path.with_suffix(".torn").read_bytes() == record[:left]
+    assert [*path.parent.iterdir()] == [path]
     put(quarantine, 2)
     assert numbers(opened(root, clock)) == [1, 2]
 
