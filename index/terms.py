@@ -92,7 +92,12 @@ class TermMatch:
 
 
 def _candidates(held: Any) -> Iterable[Any]:
-    return held if isinstance(held, dict | list | tuple) else (held,)
+    # A null is no value: nobody who asks for the text "none" means it.
+    if isinstance(held, dict):
+        return held
+    if isinstance(held, list | tuple):
+        return [candidate for candidate in held if candidate is not None]
+    return () if held is None else (held,)
 
 
 def _is_word(text: str) -> bool:

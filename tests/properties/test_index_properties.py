@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from index.faiss_store import FaissStore
@@ -121,6 +121,8 @@ held_values = st.one_of(
 
 
 @given(value=st.one_of(st.text(max_size=6), st.integers(), st.booleans()), held=held_values)
+@example(value="NONE", held=None)
+@example(value="none", held=[None])
 def test_every_match_fits_the_pattern_that_sqlite_is_given(value: Any, held: Any) -> None:
     detail = json.loads(json.dumps({"field": held}))
     _check_pattern(TermMatch("field", value), detail)

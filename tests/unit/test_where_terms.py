@@ -44,6 +44,10 @@ DESCRIPTION = {
         ("event_id", "node-2", DESCRIPTION, True),
         ("event_id", "node", DESCRIPTION, False),
         ("nonsense", "10.0.0.7", EVENT, False),
+        ("label", "none", {"label": None}, False),
+        ("label", "null", {"label": None}, False),
+        ("label", "none", {"label": [None, 7]}, False),
+        ("label", "none", {"label": "None"}, True),
     ],
 )
 def test_a_condition_matches_a_value_a_list_or_the_keys_of_a_map(
