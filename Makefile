@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: demo test test-train check setup models bench fuzz torture lock clean
+.PHONY: demo test test-train setup models bench properties fuzz torture lock clean
 
 demo: models
 	$(BIN)/dayfold demo
@@ -42,6 +42,14 @@ models: setup
 
 bench: models
 	$(BIN)/python -m benchmarks
+
+# Look for examples against the properties that no build has tried yet, PROPERTY_RUNS times.
+PROPERTY_RUNS ?= 1
+properties: models
+	for run in $$(seq $(PROPERTY_RUNS)); do \
+	  $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --hypothesis-profile search \
+	    tests/properties || exit 1; \
+	done
 
 # Coverage-guided fuzzing of every reader of bytes from outside: FUZZ_SECONDS for each of them.
 FUZZ_SECONDS ?= 60

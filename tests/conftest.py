@@ -10,8 +10,11 @@ from hypothesis import settings
 # For tests that use the runtime themselves; see embed.onnx_session.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-# How long an example takes says nothing about what is tested, only about the machine.
-settings.register_profile("dayfold", deadline=None)
+# How long an example takes says nothing about what is tested, only about the machine. A build that
+# fails has to fail for what was changed, so its examples are always the same; `make properties`
+# looks for new ones, and what it finds becomes an `@example`.
+settings.register_profile("dayfold", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile("dayfold")
 
 
