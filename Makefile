@@ -26,7 +26,7 @@ test-train:
 setup: $(STAMP)
 
 # The lock names every package with its hash; the project itself is installed without resolving.
-$(STAMP): pyproject.toml requirements.lock
+$(STAMP): pyproject.toml requirements.lock consumer/columns/columns.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'dayfold needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)'; exit 1; }
 	$(PYTHON) -m venv $(VENV) || \

@@ -19,6 +19,7 @@ import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 
+from consumer import columns
 from consumer.journal.frames import FRAME, FRAME_BYTES, BadFrameError, FrameRules, Frames
 from consumer.wire.admission import Admitted
 
@@ -49,6 +50,11 @@ class Record(NamedTuple):
 
 def encode(events: Sequence[Admitted]) -> bytes:
     """Return the records of `events`, one behind the other."""
+    compiled = columns.compiled()
+    return _encode(events) if compiled is None else compiled.encode(events)
+
+
+def _encode(events: Sequence[Admitted]) -> bytes:
     crc32, pack_frame, pack_head = zlib.crc32, FRAME.pack, HEAD.pack
     pieces: list[bytes] = []
     for _, time_ns, own_time, digest, arrival_ns, payload, raw_size, compressed in events:

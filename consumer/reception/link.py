@@ -7,6 +7,7 @@ returns goes on counting.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Final
 import structlog
 import zmq
 
+from consumer import columns
 from consumer.reception.endpoints import Endpoint, has_literal_ipv6
 from consumer.reception.handover import Lane
 
@@ -250,6 +252,22 @@ class Link:
 
     def burst(self, record: LinkRecord, most: int, most_bytes: int) -> list[bytes]:
         """Read what is there, up to `most` messages or about `most_bytes`; never waits."""
+        compiled = columns.compiled()
+        if compiled is None:
+            return self._burst(record, most, most_bytes)
+        if self.socket.closed:
+            raise zmq.ZMQError(errno.ENOTSOCK)
+        messages, malformed, oversize, ended_by = compiled.receive(
+            self.socket.underlying, most, most_bytes, self._options.max_message_bytes
+        )
+        record.malformed += malformed
+        record.oversize += oversize
+        self.emptied = ended_by == errno.EAGAIN
+        if ended_by and not self.emptied and not messages:
+            raise zmq.ZMQError(ended_by)
+        return messages
+
+    def _burst(self, record: LinkRecord, most: int, most_bytes: int) -> list[bytes]:
         messages: list[bytes] = []
         receive = self.socket.recv
         largest = self._options.max_message_bytes

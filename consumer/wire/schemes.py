@@ -32,6 +32,7 @@ from google.protobuf.message import DecodeError
 from nacl.bindings import crypto_secretbox_open
 from nacl.exceptions import CryptoError
 
+from consumer import columns
 from consumer.errors import DecompressionError, EnvelopeError
 from consumer.wire.keys import Candidate, Scheme
 from proto.admission_pb2 import AdmissionEvent
@@ -95,6 +96,7 @@ class Opener(ABC):
         It begins with the first message that has no result yet. A result is what a message held,
         or that it does not decompress.
         """
+        self._open_ordinary(messages[len(burst) :], burst)
         begin = len(burst)
         messages = messages[begin:]
         if min(map(len, messages), default=0) < self.shortest:
@@ -114,6 +116,9 @@ class Opener(ABC):
             burst.blocks += blocks
             burst.counters += counters
         burst.schemes[self.candidate.key.scheme] += len(burst.payloads) - before
+
+    def _open_ordinary(self, messages: Sequence[bytes], burst: Burst) -> None:  # noqa: B027 - v0 has none
+        """Add what the first messages held, while there is nothing special about any."""
 
     @abstractmethod
     def _decrypt_run(self, messages: Sequence[bytes]) -> list[bytes]:
@@ -168,14 +173,27 @@ class Opener(ABC):
 class ChaCha(Opener):
     """A key of chacha20poly1305-v1."""
 
-    __slots__ = ("_decrypt",)
+    __slots__ = ("_decrypt", "_secret")
 
     shortest = NONCE_BYTES + 16
     size_header = struct.Struct("<I")
 
     def __init__(self, candidate: Candidate, limit: int) -> None:
         super().__init__(candidate, limit)
+        self._secret = candidate.key.secret
         self._decrypt = ChaCha20Poly1305(candidate.key.secret).decrypt
+
+    def _open_ordinary(self, messages: Sequence[bytes], burst: Burst) -> None:
+        compiled = columns.compiled()
+        if compiled is None:
+            return
+        payloads, blocks, counters = compiled.open_v1(messages, self._secret, self._limit)
+        if payloads:
+            self.candidate.used = True
+            burst.payloads += payloads
+            burst.blocks += blocks
+            burst.counters += counters
+            burst.schemes[self.candidate.key.scheme] += len(payloads)
 
     def _decrypt_run(self, messages: Sequence[bytes]) -> list[bytes]:
         plaintexts: list[bytes] = []

@@ -23,6 +23,8 @@ from tests.integration.reception import (
     wait_until,
 )
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counting, not walking

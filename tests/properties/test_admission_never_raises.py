@@ -1,11 +1,14 @@
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.days import MAX_NS, day_bounds_ns
 from consumer.wire.admission import Admission, Admitted
 from proto.network_security_pb2 import NetworkSecurityEvent
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 MADRID = ZoneInfo("Europe/Madrid")
 int64 = st.integers(-(2**63), 2**63 - 1)

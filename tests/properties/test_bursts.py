@@ -6,6 +6,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 import lz4.block
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from consumer.replay.seal import Sealer
 from consumer.wire.admission import Admission, Admitted, Refused
 from consumer.wire.envelope import Envelope, Key, KeyRing
 from proto.network_security_pb2 import NetworkSecurityEvent
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 UTC = ZoneInfo("UTC")
 NOON = 1_499_169_600

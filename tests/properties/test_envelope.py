@@ -13,6 +13,8 @@ from consumer.errors import DecompressionError, TamperedError, UnknownKeyError
 from consumer.replay.seal import Sealer
 from consumer.wire.envelope import Envelope, Key, KeyRing, Scheme
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 KEYS: dict[Scheme, Key] = {
     "chacha20poly1305-v1": Key("v1", "chacha20poly1305-v1", b"k" * 32),
     "secretbox-v0": Key("v0", "secretbox-v0", b"k" * 32),

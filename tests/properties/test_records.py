@@ -3,6 +3,7 @@ import tempfile
 from pathlib import Path
 
 import lz4.block
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from consumer.journal.record import decode, encode
 from consumer.journal.segment import HEADER_BYTES, segment_header, valid_frames
 from consumer.wire.admission import Admitted
 from tests.journal_kit import DAY
+
+pytestmark = pytest.mark.usefixtures("each_way")
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 

@@ -7,6 +7,8 @@ from consumer.days import MAX_NS, NS_PER_DAY, NS_PER_SECOND
 from consumer.wire.admission import Admission, Admitted, Refused
 from proto.network_security_pb2 import NetworkSecurityEvent
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 UTC = ZoneInfo("UTC")
 NOON_NS = 1_499_169_600 * NS_PER_SECOND  # 2017-07-04 12:00 UTC
 UNKNOWN_FIELD = b"\xf8\x3f\x01"  # number 1023

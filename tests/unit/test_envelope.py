@@ -13,6 +13,8 @@ from consumer.replay.seal import Sealer
 from consumer.wire.envelope import Envelope, Key, KeyRing, Scheme
 from proto.network_security_pb2 import NetworkSecurityEvent
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 V1: Scheme = "chacha20poly1305-v1"
 V0: Scheme = "secretbox-v0"
 MIB = 1024 * 1024

@@ -24,6 +24,8 @@ from consumer.wire.keys import Key, KeyRing, key_from_seed
 from consumer.wire.losses import LossLedger
 from proto.network_security_pb2 import NetworkSecurityEvent
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 UTC = ZoneInfo("UTC")
 NOON = 1_499_169_600_000_000_000  # 2017-07-04 12:00 UTC
 DETECTOR = "detector-01"

@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # The service's own rooms, from the bottom up: each may know those named before it.
 FLOORS = (
+    "columns",
     "wire",
     "health",
     "journal",

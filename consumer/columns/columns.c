@@ -1,0 +1,430 @@
+/* The loops over columns of messages, compiled.
+
+   Each function here has a twin in Python that says what is right, and does the same for less. It takes
+   only what is ordinary: at the first message that is not, it stops and leaves the rest to its twin.
+   So nothing is refused here, no error is worded here, and no rule is written here alone.
+
+   Cipher, hash, LZ4, CRC-32 and sockets are those of the libraries that the Python packages carry;
+   `bind` is told where they are (see `consumer.columns`). */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef unsigned char u8;
+
+static int (*sodium_decrypt)(u8 *, unsigned long long *, u8 *, const u8 *, unsigned long long,
+                             const u8 *, unsigned long long, const u8 *, const u8 *);
+static int (*sodium_blake2b)(u8 *, size_t, const u8 *, unsigned long long, const u8 *, size_t);
+static int (*lz4_decompress)(const char *, char *, int, int);
+static unsigned long (*zlib_crc32)(unsigned long, const u8 *, unsigned int);
+
+/* As libzmq promises it: 64 bytes, aligned for a pointer. */
+typedef union { u8 bytes[64]; void *aligned; } zmq_message;
+static int (*zmq_init)(zmq_message *);
+static int (*zmq_receive)(zmq_message *, void *, int);
+static void *(*zmq_data)(zmq_message *);
+static size_t (*zmq_size)(const zmq_message *);
+static int (*zmq_more)(const zmq_message *);
+static int (*zmq_close)(zmq_message *);
+enum { ZMQ_DONTWAIT = 1 };
+
+enum { NONCE = 12, TAG = 16, SIZE = 4, SECRET = 32, LZ4_RATIO = 255, DIGEST = 16 };
+static const int64_t NS = 1000000000;
+
+static uint32_t get32(const u8 *at) {
+    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static uint64_t get64(const u8 *at) { return get32(at) | (uint64_t)get32(at + 4) << 32; }
+
+static u8 *put32(u8 *to, uint32_t value) {
+    for (int byte = 0; byte < 4; byte++) *to++ = (u8)(value >> 8 * byte);
+    return to;
+}
+
+static u8 *put64(u8 *to, uint64_t value) {
+    return put32(put32(to, (uint32_t)value), (uint32_t)(value >> 32));
+}
+
+static PyObject *bind(PyObject *self, PyObject *args) {
+    unsigned long long at[10];
+    if (!PyArg_ParseTuple(args, "KKKKKKKKKK", at, at + 1, at + 2, at + 3, at + 4, at + 5, at + 6,
+                          at + 7, at + 8, at + 9))
+        return NULL;
+    /* ISO C knows no way from a number to a function; every system with dlsym has this one. */
+    sodium_decrypt = (void *)(uintptr_t)at[0];
+    sodium_blake2b = (void *)(uintptr_t)at[1];
+    lz4_decompress = (void *)(uintptr_t)at[2];
+    zlib_crc32 = (void *)(uintptr_t)at[3];
+    zmq_init = (void *)(uintptr_t)at[4];
+    zmq_receive = (void *)(uintptr_t)at[5];
+    zmq_data = (void *)(uintptr_t)at[6];
+    zmq_size = (void *)(uintptr_t)at[7];
+    zmq_more = (void *)(uintptr_t)at[8];
+    zmq_close = (void *)(uintptr_t)at[9];
+    Py_RETURN_NONE;
+}
+
+/* --- off the socket: the twin is `Link.burst` --- */
+
+static PyObject *receive(PyObject *self, PyObject *args) {
+    unsigned long long socket;
+    Py_ssize_t most, room, largest, malformed = 0, oversize = 0;
+    if (!PyArg_ParseTuple(args, "Knnn", &socket, &most, &room, &largest)) return NULL;
+    PyObject *messages = PyList_New(0);
+    if (messages == NULL) return NULL;
+    zmq_message message;
+    zmq_init(&message);
+    int error = 0;
+    while (most > 0 && room > 0) {
+        if (zmq_receive(&message, (void *)(uintptr_t)socket, ZMQ_DONTWAIT) < 0) {
+            error = errno;
+            if (error != EINTR) break;
+            error = 0;
+            if (PyErr_CheckSignals() < 0) goto failed;
+            continue;
+        }
+        most--;
+        if (zmq_more(&message)) {
+            malformed++;
+            /* ZeroMQ delivers the parts of a message together, so none of these can be missing. */
+            do {
+                if (zmq_receive(&message, (void *)(uintptr_t)socket, ZMQ_DONTWAIT) < 0) break;
+            } while (zmq_more(&message));
+            continue;
+        }
+        Py_ssize_t size = (Py_ssize_t)zmq_size(&message);
+        if (size > largest) {
+            oversize++;
+            continue;
+        }
+        PyObject *copy = PyBytes_FromStringAndSize(zmq_data(&message), size);
+        if (copy == NULL) goto failed;
+        int kept = PyList_Append(messages, copy);
+        Py_DECREF(copy);
+        if (kept < 0) goto failed;
+        room -= size;
+    }
+    zmq_close(&message);
+    return Py_BuildValue("Nnni", messages, malformed, oversize, error);
+failed:
+    zmq_close(&message);
+    Py_DECREF(messages);
+    return NULL;
+}
+
+/* --- opening: the twin is `ChaCha.open_run` --- */
+
+/* Shorten a list that holds NULL from `count` on. */
+static int cut(PyObject *list, Py_ssize_t count) {
+    return PyList_SetSlice(list, count, PyList_GET_SIZE(list), NULL);
+}
+
+static PyObject *open_v1(PyObject *self, PyObject *args) {
+    PyObject *given, *messages, *payloads = NULL, *blocks = NULL, *counters = NULL, *result = NULL;
+    const char *secret;
+    Py_ssize_t secret_bytes, limit, count, opened = 0, whole = 0, longest = 0;
+    u8 *plaintext = NULL;
+    uint32_t *sizes = NULL;
+    if (!PyArg_ParseTuple(args, "Oy#n", &given, &secret, &secret_bytes, &limit)) return NULL;
+    if (secret_bytes != SECRET) return PyErr_Format(PyExc_ValueError, "a key has 32 bytes");
+    /* A tuple of our own: while the interpreter is free, nobody can change it. */
+    if ((messages = PySequence_Tuple(given)) == NULL) return NULL;
+    count = PyTuple_GET_SIZE(messages);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *message = PyTuple_GET_ITEM(messages, i);
+        if (!PyBytes_CheckExact(message)) {
+            PyErr_SetString(PyExc_TypeError, "a message is bytes");
+            goto done;
+        }
+        if (PyBytes_GET_SIZE(message) <= NONCE + SIZE + TAG) {
+            count = i;
+            break;
+        }
+        if (PyBytes_GET_SIZE(message) > longest) longest = PyBytes_GET_SIZE(message);
+    }
+    payloads = PyList_New(0);
+    blocks = PyList_New(0);
+    counters = PyList_New(0);
+    plaintext = PyMem_Malloc((size_t)longest + 1);
+    sizes = PyMem_Malloc(sizeof *sizes * (size_t)(count + 1));
+    if (!payloads || !blocks || !counters || !plaintext || !sizes) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Py_ssize_t size = PyBytes_GET_SIZE(PyTuple_GET_ITEM(messages, i)) - NONCE - SIZE - TAG;
+        PyObject *block = PyBytes_FromStringAndSize(NULL, size);
+        if (block == NULL || PyList_Append(blocks, block) < 0) {
+            Py_XDECREF(block);
+            goto done;
+        }
+        Py_DECREF(block);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (; opened < count; opened++) {
+        PyObject *message = PyTuple_GET_ITEM(messages, opened);
+        const u8 *sealed = (const u8 *)PyBytes_AS_STRING(message);
+        PyObject *block = PyList_GET_ITEM(blocks, opened);
+        size_t stored = (size_t)PyBytes_GET_SIZE(block);
+        if (sodium_decrypt(plaintext, NULL, NULL, sealed + NONCE, stored + SIZE + TAG, NULL, 0,
+                           sealed, (const u8 *)secret) != 0)
+            break;
+        sizes[opened] = get32(plaintext);
+        if (sizes[opened] == 0 || sizes[opened] > INT32_MAX || stored > INT32_MAX ||
+            (Py_ssize_t)sizes[opened] > limit || sizes[opened] > (uint64_t)stored * LZ4_RATIO)
+            break;
+        memcpy(PyBytes_AS_STRING(block), plaintext + SIZE, stored);
+    }
+    Py_END_ALLOW_THREADS
+    for (Py_ssize_t i = 0; i < opened; i++) {
+        PyObject *payload = PyBytes_FromStringAndSize(NULL, sizes[i]);
+        if (payload == NULL || PyList_Append(payloads, payload) < 0) {
+            Py_XDECREF(payload);
+            goto done;
+        }
+        Py_DECREF(payload);
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (; whole < opened; whole++) {
+        PyObject *block = PyList_GET_ITEM(blocks, whole);
+        char *to = PyBytes_AS_STRING(PyList_GET_ITEM(payloads, whole));
+        int stored = (int)PyBytes_GET_SIZE(block), size = (int)sizes[whole];
+        if (lz4_decompress(PyBytes_AS_STRING(block), to, stored, size) != size) break;
+    }
+    Py_END_ALLOW_THREADS
+    if (cut(blocks, whole) < 0 || cut(payloads, whole) < 0) goto done;
+    for (Py_ssize_t i = 0; i < whole; i++) {
+        const u8 *nonce = (const u8 *)PyBytes_AS_STRING(PyTuple_GET_ITEM(messages, i));
+        PyObject *counter = Py_None;
+        if (get32(nonce) != 0) Py_INCREF(counter);
+        else counter = PyLong_FromUnsignedLongLong(get64(nonce + 4));
+        if (counter == NULL || PyList_Append(counters, counter) < 0) {
+            Py_XDECREF(counter);
+            goto done;
+        }
+        Py_DECREF(counter);
+    }
+    result = PyTuple_Pack(3, payloads, blocks, counters);
+done:
+    Py_XDECREF(payloads);
+    Py_XDECREF(blocks);
+    Py_XDECREF(counters);
+    Py_DECREF(messages);
+    PyMem_Free(plaintext);
+    PyMem_Free(sizes);
+    return result;
+}
+
+/* --- admission: the twin is `consumer.wire.admission.marks` --- */
+
+/* A varint below 2^64; its end, or NULL if it is cut off, too long or too large. */
+static const u8 *varint(const u8 *at, const u8 *end, uint64_t *value) {
+    *value = 0;
+    for (int shift = 0; shift < 70 && at < end; shift += 7) {
+        u8 byte = *at++;
+        if (shift == 63 && byte > 1) return NULL;
+        *value |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) return at;
+    }
+    return NULL;
+}
+
+/* A tag or a length: 32 bits in at most five bytes, or it is no protobuf. */
+static const u8 *short_varint(const u8 *at, const u8 *end, uint64_t *value) {
+    const u8 *after = varint(at, end, value);
+    return after == NULL || after - at > 5 || *value > UINT32_MAX ? NULL : after;
+}
+
+typedef struct { const u8 *at; size_t size; } part;
+
+/* A part that says its length; its end, or NULL if it is cut off. */
+static const u8 *sized(const u8 *at, const u8 *end, part *found) {
+    uint64_t size;
+    if ((at = short_varint(at, end, &size)) == NULL || size > (uint64_t)(end - at)) return NULL;
+    found->at = at;
+    found->size = (size_t)size;
+    return at + size;
+}
+
+/* The end of the value of a field that nobody asked for; NULL if it is cut off or a group. */
+static const u8 *skip(const u8 *at, const u8 *end, unsigned wire) {
+    uint64_t value;
+    part rest;
+    switch (wire) {
+    case 0: return varint(at, end, &value);
+    case 1: return end - at < 8 ? NULL : at + 8;
+    case 2: return sized(at, end, &rest);
+    case 5: return end - at < 4 ? NULL : at + 4;
+    default: return NULL;
+    }
+}
+
+static int is_ascii(const part *text) {
+    u8 seen = 0;
+    for (size_t i = 0; i < text->size; i++) seen |= text->at[i];
+    return seen < 0x80;
+}
+
+/* google.protobuf.Timestamp, ns; false if there is anything unusual about it. */
+static int read_stamp(const part *stamp, int64_t *ns) {
+    const u8 *at = stamp->at, *end = at + stamp->size;
+    uint64_t seconds = 0, nanos = 0;
+    for (unsigned last = 0; at < end;) {
+        unsigned tag = *at++;
+        if ((tag != 8 && tag != 16) || tag <= last) return 0;
+        last = tag;
+        if ((at = varint(at, end, tag == 8 ? &seconds : &nanos)) == NULL) return 0;
+    }
+    /* Nobody's own time is before 1970, or after 2262, where an int64 of nanoseconds ends. */
+    if (seconds > (uint64_t)(INT64_MAX / NS) - 1 || nanos >= (uint64_t)NS) return 0;
+    *ns = (int64_t)seconds * NS + (int64_t)nanos;
+    return 1;
+}
+
+/* Field numbers are those of proto/admission.proto. */
+enum { EVENT_ID = 1, STAMP = 2, NODE = 3 };
+
+/* What identifies an event; false if there is anything unusual about how it says so. */
+static int read_event(const u8 *at, const u8 *end, int64_t *ns, part *node, part *event_id) {
+    part stamp = {NULL, 0};
+    part *wanted[] = {[EVENT_ID] = event_id, [STAMP] = &stamp, [NODE] = node};
+    while (at < end) {
+        uint64_t tag;
+        if ((at = short_varint(at, end, &tag)) == NULL || tag < 8) return 0;
+        unsigned wire = tag & 7, field = (unsigned)(tag >> 3);
+        if (field > NODE) at = skip(at, end, wire);
+        else if (wire != 2 || wanted[field]->at != NULL) return 0;
+        else at = sized(at, end, wanted[field]);
+        if (at == NULL) return 0;
+    }
+    return event_id->size > 0 && is_ascii(event_id) && is_ascii(node) && stamp.at != NULL &&
+           read_stamp(&stamp, ns);
+}
+
+/* See `consumer.wire.identity`: three lengths, a 128-bit time, node and id, through BLAKE2b. */
+static int digest_of(u8 *to, const part *node, const part *event_id, int64_t ns) {
+    enum { HEAD = 28, LONGEST = 4096 };
+    u8 said[LONGEST];
+    if (node->size > 1024 || event_id->size > 1024) return 0;
+    u8 *at = put32(put32(put32(said, (uint32_t)node->size), (uint32_t)event_id->size), 0);
+    at = put64(put64(at, 0), (uint64_t)ns);
+    if (node->size) memcpy(at, node->at, node->size);
+    memcpy(at + node->size, event_id->at, event_id->size);
+    size_t size = HEAD + node->size + event_id->size;
+    return sodium_blake2b(to, DIGEST, said, size, NULL, 0) == 0;
+}
+
+static PyObject *marks(PyObject *self, PyObject *args) {
+    PyObject *given, *payloads, *times = NULL, *digests = NULL, *result = NULL;
+    int timed;
+    if (!PyArg_ParseTuple(args, "Op", &given, &timed)) return NULL;
+    if ((payloads = PySequence_Fast(given, "payloads")) == NULL) return NULL;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(payloads);
+    times = PyList_New(0);
+    digests = PyList_New(0);
+    if (times == NULL || digests == NULL) goto done;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *payload = PySequence_Fast_GET_ITEM(payloads, i);
+        if (!PyBytes_CheckExact(payload)) {
+            PyErr_SetString(PyExc_TypeError, "a payload is bytes");
+            goto done;
+        }
+        const u8 *at = (const u8 *)PyBytes_AS_STRING(payload);
+        part node = {NULL, 0}, event_id = {NULL, 0};
+        int64_t ns;
+        u8 digest[DIGEST];
+        if (!read_event(at, at + PyBytes_GET_SIZE(payload), &ns, &node, &event_id) ||
+            !digest_of(digest, &node, &event_id, timed ? ns : 0)) {
+            result = Py_NewRef(Py_None);
+            goto done;
+        }
+        PyObject *time = PyLong_FromLongLong(ns);
+        PyObject *mark = PyBytes_FromStringAndSize((char *)digest, DIGEST);
+        int failed = time == NULL || mark == NULL || PyList_Append(times, time) < 0 ||
+                     PyList_Append(digests, mark) < 0;
+        Py_XDECREF(time);
+        Py_XDECREF(mark);
+        if (failed) goto done;
+    }
+    result = PyTuple_Pack(2, times, digests);
+done:
+    Py_XDECREF(times);
+    Py_XDECREF(digests);
+    Py_DECREF(payloads);
+    return result;
+}
+
+/* --- into the journal: the twin is `consumer.journal.record.encode` --- */
+
+/* The columns of `consumer.wire.admission.Admitted`. */
+enum { DAY, TIME, OWN_TIME, MARK, ARRIVAL, PAYLOAD, RAW_SIZE, COMPRESSED, ADMITTED };
+enum { FRAME_HEAD = 8, RECORD_HEAD = 37 };
+
+static PyObject *encode(PyObject *self, PyObject *given) {
+    PyObject *events = PySequence_Fast(given, "events"), *records = NULL;
+    if (events == NULL) return NULL;
+    Py_ssize_t count = PySequence_Fast_GET_SIZE(events), size = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *event = PySequence_Fast_GET_ITEM(events, i);
+        if (!PyTuple_Check(event) || PyTuple_GET_SIZE(event) != ADMITTED ||
+            !PyBytes_CheckExact(PyTuple_GET_ITEM(event, PAYLOAD)) ||
+            !PyBytes_CheckExact(PyTuple_GET_ITEM(event, MARK)) ||
+            PyBytes_GET_SIZE(PyTuple_GET_ITEM(event, MARK)) != DIGEST ||
+            PyBytes_GET_SIZE(PyTuple_GET_ITEM(event, PAYLOAD)) > INT32_MAX) {
+            PyErr_SetString(PyExc_TypeError, "an event is as consumer.wire.admission.Admitted");
+            goto failed;
+        }
+        size += FRAME_HEAD + RECORD_HEAD + PyBytes_GET_SIZE(PyTuple_GET_ITEM(event, PAYLOAD));
+    }
+    if ((records = PyBytes_FromStringAndSize(NULL, size)) == NULL) goto failed;
+    u8 *to = (u8 *)PyBytes_AS_STRING(records);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *event = PySequence_Fast_GET_ITEM(events, i);
+        PyObject *payload = PyTuple_GET_ITEM(event, PAYLOAD);
+        long long time_ns = PyLong_AsLongLong(PyTuple_GET_ITEM(event, TIME));
+        long long arrival_ns = PyLong_AsLongLong(PyTuple_GET_ITEM(event, ARRIVAL));
+        unsigned long raw_size = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(event, RAW_SIZE));
+        int own_time = PyObject_IsTrue(PyTuple_GET_ITEM(event, OWN_TIME));
+        int compressed = PyObject_IsTrue(PyTuple_GET_ITEM(event, COMPRESSED));
+        if (PyErr_Occurred()) goto failed;
+        if (raw_size > UINT32_MAX) {
+            PyErr_SetString(PyExc_OverflowError, "raw_size needs more than 32 bits");
+            goto failed;
+        }
+        size_t stored = (size_t)PyBytes_GET_SIZE(payload);
+        u8 *body = to + FRAME_HEAD, *at = put64(put64(body, (uint64_t)time_ns), (uint64_t)arrival_ns);
+        memcpy(at, PyBytes_AS_STRING(PyTuple_GET_ITEM(event, MARK)), DIGEST);
+        at += DIGEST;
+        *at++ = (u8)(compressed | own_time << 1);
+        at = put32(at, (uint32_t)raw_size);
+        memcpy(at, PyBytes_AS_STRING(payload), stored);
+        uint32_t length = (uint32_t)(RECORD_HEAD + stored);
+        put32(put32(to, length), (uint32_t)zlib_crc32(0, body, length));
+        to = at + stored;
+    }
+    Py_DECREF(events);
+    return records;
+failed:
+    Py_DECREF(events);
+    Py_XDECREF(records);
+    return NULL;
+}
+
+static PyMethodDef functions[] = {
+    {"bind", bind, METH_VARARGS, NULL},
+    {"receive", receive, METH_VARARGS, NULL},
+    {"open_v1", open_v1, METH_VARARGS, NULL},
+    {"marks", marks, METH_VARARGS, NULL},
+    {"encode", encode, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, "consumer.columns._compiled", NULL, -1, functions, NULL, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__compiled(void) { return PyModule_Create(&module); }
