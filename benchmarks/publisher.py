@@ -17,14 +17,15 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 from itertools import count, islice
 from typing import get_args
 
 import zmq
 
-from benchmarks.events import templates
+from benchmarks.events import Template, templates
+from benchmarks.sender import Sender
 from consumer.replay.seal import Sealer
 from consumer.wire.keys import Key, Scheme, key_from_hex, key_from_seed
 
@@ -45,18 +46,23 @@ def bench_key(scheme: Scheme) -> Key:
     return key_from_hex("bench", SEED.hex())
 
 
-def sealed(scheme: Scheme, size: int, first: int) -> Iterator[bytes]:
-    """Messages without end: events of `size` bytes, numbered from `first`."""
+def models_of(scheme: Scheme, size: int) -> list[Template]:
+    """Plaintexts of events of `size` bytes."""
+    return [model.plaintext(scheme) for model in templates(MODELS, size, day=DAY)]
+
+
+def sealed(scheme: Scheme, models: Sequence[Template], first: int) -> Iterator[bytes]:
+    """Messages without end, numbered from `first`; their nonces count from 0."""
     sealer = Sealer(bench_key(scheme))
-    models = [model.plaintext(scheme) for model in templates(MODELS, size, day=DAY)]
     return (sealer.encrypt(models[number % MODELS].with_number(number)) for number in count(first))
 
 
 def _publish(
     socket: zmq.Socket[bytes],
     ahead: deque[bytes],
-    more: Iterator[bytes],
+    sender: Sender,
     *,
+    first: int,
     rate: float,
     seconds: float,
 ) -> tuple[int, float]:
@@ -66,9 +72,12 @@ def _publish(
     end = began + seconds
     while (now := time.monotonic()) < end:
         due = int((now - began + SLICE_S) * rate) if rate else number + 64
-        while number < due:
-            socket.send(ahead.popleft() if ahead else next(more))
+        while number < due and ahead:
+            socket.send(ahead.popleft())
             number += 1
+        if number < due:
+            sender.send(first + number, number, due - number)
+            number = due
         if rate:
             time.sleep(max(0.0, SLICE_S - (time.monotonic() - now)))
     return number, time.monotonic() - began
@@ -84,7 +93,8 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--ahead", type=int, default=AHEAD, help="messages sealed before the run")
     asked = parser.parse_args()
-    messages = sealed(asked.scheme, asked.size, asked.first)
+    models = models_of(asked.scheme, asked.size)
+    messages = sealed(asked.scheme, models, asked.first)
     wanted = int(asked.rate * asked.seconds * 1.01) if asked.rate else asked.ahead
     ahead = deque(islice(messages, min(wanted, asked.ahead)))
     gc.freeze()
@@ -97,7 +107,10 @@ def main() -> int:
     print(json.dumps({"endpoint": f"tcp://127.0.0.1:{port}"}), flush=True)
     socket.recv()  # the subscription
     sys.stdin.readline()
-    published, seconds = _publish(socket, ahead, messages, rate=asked.rate, seconds=asked.seconds)
+    sender = Sender(socket, bench_key(asked.scheme), models)
+    published, seconds = _publish(
+        socket, ahead, sender, first=asked.first, rate=asked.rate, seconds=asked.seconds
+    )
     print(json.dumps({"published": published, "seconds": seconds}), flush=True)
     socket.close()
     context.term()
