@@ -33,6 +33,8 @@ $(STAMP): pyproject.toml requirements.lock consumer/columns/columns.c
 	  { echo 'the venv module is missing: on Debian, apt-get install python3-venv'; exit 1; }
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@ls consumer/columns/_compiled*.so > /dev/null 2>&1 || \
+	  echo 'no C compiler or no Python.h here: all works, reception takes twice the time'
 	@# pip compiles what it installs; of ours, every process of a service would do it again.
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q consumer embed index models proto tests
 	@touch $@

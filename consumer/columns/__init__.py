@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
-from typing import Any, Final, Protocol, cast
+from itertools import repeat
+from typing import Any, Final, Protocol, TypeVar, cast
 
 import structlog
 
 log = structlog.get_logger("columns")
+
+#: Of `columns.c`, counted up with every change of what it offers.
+VERSION: Final = 1
 
 #: The functions that `bind` is told of, in its order, and the modules whose libraries have them.
 _FUNCTIONS: Final = (
@@ -31,8 +35,13 @@ _FUNCTIONS: Final = (
 )
 
 
+Row = TypeVar("Row", bound=tuple[Any, ...])
+
+
 class Columns(Protocol):
     """What is compiled. Each takes the ordinary messages only and leaves the rest to its twin."""
+
+    VERSION: int
 
     def bind(self, *addresses: int) -> None:
         """Say where the functions of the libraries are; before anything else."""
@@ -60,6 +69,9 @@ class Columns(Protocol):
     def marks(self, payloads: Sequence[bytes], timed: bool) -> tuple[list[int], list[bytes]] | None:
         """Times (UTC ns) and identity digests of events; the twin is `admission.marks`."""
 
+    def rows(self, kind: type[Row], count: int, columns: tuple[Any, ...]) -> list[Row]:
+        """Named tuples out of columns; the twin is `rows` of this package."""
+
     def encode(self, events: Sequence[tuple[Any, ...]]) -> bytes:
         """The records of events; the twin is `record.encode`."""
 
@@ -67,13 +79,33 @@ class Columns(Protocol):
 @cache
 def compiled() -> Columns | None:
     """What was compiled for this Python, or None. It is loaded when first asked for."""
+    return load()
+
+
+def load() -> Columns | None:
+    """Load what was compiled, and tell it where the libraries are. None if that cannot be."""
     try:
         found = cast("Columns", import_module("consumer.columns._compiled"))
+        if found.VERSION != VERSION:
+            raise ImportError(f"compiled is version {found.VERSION}, not {VERSION}: `make setup`")
         found.bind(*(_address(module, name) for module, name in _FUNCTIONS))
     except (ImportError, OSError, AttributeError) as error:
         log.info("nothing compiled is used; reception takes twice the time", reason=str(error))
         return None
     return found
+
+
+def rows(kind: type[Row], count: int, columns: tuple[Any, ...]) -> list[Row]:
+    """`count` named tuples. A column is a list of so many values, or one value for all.
+
+    Raises ValueError if a list has another length, TypeError if `kind` is no named tuple.
+    """
+    found = compiled()
+    if found is not None:
+        return found.rows(kind, count, columns)
+    filled = [column if isinstance(column, list) else repeat(column, count) for column in columns]
+    # Half the time of a named tuple's own constructor, which is Python.
+    return list(map(partial(tuple.__new__, kind), zip(*filled, strict=True)))
 
 
 def _address(module: str, name: str) -> int:

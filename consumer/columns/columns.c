@@ -358,6 +358,44 @@ done:
     return result;
 }
 
+/* --- columns into rows: the twin is `zip` --- */
+
+static PyObject *rows(PyObject *self, PyObject *args) {
+    PyTypeObject *kind;
+    PyObject *columns;
+    Py_ssize_t count;
+    if (!PyArg_ParseTuple(args, "O!nO!", &PyType_Type, &kind, &count, &PyTuple_Type, &columns))
+        return NULL;
+    if (!PyType_IsSubtype(kind, &PyTuple_Type) || count < 0 ||
+        kind->tp_basicsize != PyTuple_Type.tp_basicsize) {
+        PyErr_SetString(PyExc_TypeError, "a kind of row is a named tuple");
+        return NULL;
+    }
+    Py_ssize_t width = PyTuple_GET_SIZE(columns);
+    for (Py_ssize_t i = 0; i < width; i++) {
+        PyObject *column = PyTuple_GET_ITEM(columns, i);
+        if (PyList_Check(column) && PyList_GET_SIZE(column) != count) {
+            PyErr_SetString(PyExc_ValueError, "a column has as many entries as there are rows");
+            return NULL;
+        }
+    }
+    PyObject *made = PyList_New(count);
+    for (Py_ssize_t row = 0; made != NULL && row < count; row++) {
+        PyObject *one = kind->tp_alloc(kind, width);
+        if (one == NULL) {
+            Py_CLEAR(made);
+            break;
+        }
+        for (Py_ssize_t i = 0; i < width; i++) {
+            PyObject *column = PyTuple_GET_ITEM(columns, i);
+            PyTuple_SET_ITEM(one, i,
+                             Py_NewRef(PyList_Check(column) ? PyList_GET_ITEM(column, row) : column));
+        }
+        PyList_SET_ITEM(made, row, one);
+    }
+    return made;
+}
+
 /* --- into the journal: the twin is `consumer.journal.record.encode` --- */
 
 /* The columns of `consumer.wire.admission.Admitted`. */
@@ -419,6 +457,7 @@ static PyMethodDef functions[] = {
     {"receive", receive, METH_VARARGS, NULL},
     {"open_v1", open_v1, METH_VARARGS, NULL},
     {"marks", marks, METH_VARARGS, NULL},
+    {"rows", rows, METH_VARARGS, NULL},
     {"encode", encode, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -427,4 +466,8 @@ static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT, "consumer.columns._compiled", NULL, -1, functions, NULL, NULL, NULL, NULL,
 };
 
-PyMODINIT_FUNC PyInit__compiled(void) { return PyModule_Create(&module); }
+PyMODINIT_FUNC PyInit__compiled(void) {
+    PyObject *made = PyModule_Create(&module);
+    if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 1) < 0) Py_CLEAR(made);
+    return made;
+}

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from functools import partial
-from itertools import repeat
 from typing import Final
 
 import zmq
 
+from consumer import columns
 from consumer.clock import Clock
 from consumer.errors import ConfigurationError
 from consumer.reception.endpoints import Endpoint, check_endpoint
@@ -29,8 +28,6 @@ LAST_BURSTS: Final = 100
 IDLE_S: Final = 1.0
 _REOPEN_S: Final = 10.0
 
-# Without the named tuple's own constructor, which is Python: one is made for every message.
-_arrival = partial(tuple.__new__, Arrival)
 
 #: Detector and address.
 Name = tuple[str, str]
@@ -116,8 +113,7 @@ class Links:
             return []
         detector, now_ns = record.detector, self._clock.now_ns()
         record.note_burst(messages, now_ns)
-        parts = zip(repeat(detector), repeat(now_ns), messages, repeat(True), strict=False)
-        return list(map(_arrival, parts))
+        return columns.rows(Arrival, len(messages), (detector, now_ns, messages, True))
 
     def settle(self, wanted: Mapping[Name, Endpoint], *, changed: bool) -> None:
         """Make the links what is wanted: open, let go after the grace time, take back, renew.

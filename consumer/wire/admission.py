@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime
-from functools import partial
 from itertools import repeat
 from operator import add
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from google.protobuf.message import DecodeError
@@ -47,9 +46,6 @@ class Admitted(NamedTuple):
 
 
 Marks = Callable[[Sequence[bytes], bool], tuple[list[int], list[bytes]] | None]
-
-# Half the time of a named tuple's own constructor, which is Python.
-_admitted = partial(tuple.__new__, Admitted)
 
 
 class Refused(NamedTuple):
@@ -231,18 +227,15 @@ class Admission:
             block is not None and len(block) < size
             for block, size in zip(blocks, sizes, strict=True)
         ]
-        stored = blocks if all(compressed) else map(_stored, payloads, blocks, compressed)
-        columns_of_it = (
-            repeat(day),
-            times,
-            repeat(True),
-            digests,
-            arrivals_ns,
-            stored,
-            sizes,
-            compressed,
+        if all(compressed):
+            stored: list[Any] = list(blocks)
+        else:
+            stored = list(map(_stored, payloads, blocks, compressed))
+        return columns.rows(
+            Admitted,
+            len(payloads),
+            (day, times, True, digests, list(arrivals_ns), stored, sizes, compressed),
         )
-        return list(map(_admitted, zip(*columns_of_it, strict=False)))
 
     def _admit(
         self,

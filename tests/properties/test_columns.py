@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import lz4.block
 import pytest
@@ -142,6 +142,44 @@ def test_what_is_opened_is_what_the_twin_opens(sent: list[bytes]) -> None:
     found = list(zip(payloads, blocks, counters, strict=True))
     assert found == expected[: len(found)]
     assert all(payload == b"" for payload, _, _ in expected[len(found) : len(found) + 1])
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+@pytest.mark.usefixtures("each_way")
+def test_columns_become_named_tuples_row_by_row() -> None:
+    found = columns.rows(Pair, 3, ([1, "b", None], "same"))
+    assert found == [Pair(1, "same"), Pair("b", "same"), Pair(None, "same")]
+    assert {type(row) for row in found} == {Pair}
+    assert columns.rows(Pair, 0, ([], "same")) == []
+
+
+@pytest.mark.usefixtures("each_way")
+@pytest.mark.parametrize("column", [[1], [1, 2, 3]])
+def test_a_column_of_another_length_is_a_fault_of_the_caller(column: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"column|argument"):
+        columns.rows(Pair, 2, ([1, 2], column))
+
+
+@pytest.mark.usefixtures("each_way")
+def test_rows_are_named_tuples_and_nothing_else() -> None:
+    with pytest.raises(TypeError):
+        columns.rows(list, 1, ([1],))  # type: ignore[type-var]
+
+
+def test_what_was_compiled_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "VERSION", columns.VERSION + 1)
+    assert columns.load() is None
+
+
+def test_a_library_that_keeps_a_function_to_itself_leaves_python_at_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(columns, "_FUNCTIONS", (("zlib", "no_such_function"),))
+    assert columns.load() is None
 
 
 int64 = st.integers(-(2**63), 2**63 - 1)
