@@ -72,8 +72,8 @@ class Columns(Protocol):
     def rows(self, kind: type[Row], count: int, columns: tuple[Any, ...]) -> list[Row]:
         """Named tuples out of columns; the twin is `rows` of this package."""
 
-    def encode(self, events: Sequence[tuple[Any, ...]]) -> bytes:
-        """The records of events; the twin is `record.encode`."""
+    def encode(self, events: Sequence[tuple[Any, ...]]) -> bytes | None:
+        """The records of events, None if one does not fit into a record; see `record.encode`."""
 
 
 @cache
@@ -88,6 +88,7 @@ def load() -> Columns | None:
         found = cast("Columns", import_module("consumer.columns._compiled"))
         if found.VERSION != VERSION:
             raise ImportError(f"compiled is version {found.VERSION}, not {VERSION}: `make setup`")
+        import_module("nacl.bindings")  # sets libsodium up for this processor
         found.bind(*(_address(module, name) for module, name in _FUNCTIONS))
     except (ImportError, OSError, AttributeError) as error:
         log.info("nothing compiled is used; reception takes twice the time", reason=str(error))

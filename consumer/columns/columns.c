@@ -70,6 +70,13 @@ static PyObject *bind(PyObject *self, PyObject *args) {
 
 /* --- off the socket: the twin is `Link.burst` --- */
 
+static int take(zmq_message *message, void *socket) {
+    int size;
+    do size = zmq_receive(message, socket, ZMQ_DONTWAIT);
+    while (size < 0 && errno == EINTR);
+    return size;
+}
+
 static PyObject *receive(PyObject *self, PyObject *args) {
     unsigned long long socket;
     Py_ssize_t most, room, largest, malformed = 0, oversize = 0;
@@ -79,21 +86,15 @@ static PyObject *receive(PyObject *self, PyObject *args) {
     zmq_message message;
     zmq_init(&message);
     int error = 0;
-    while (most > 0 && room > 0) {
-        if (zmq_receive(&message, (void *)(uintptr_t)socket, ZMQ_DONTWAIT) < 0) {
+    for (; most > 0 && room > 0; most--) {
+        if (take(&message, (void *)(uintptr_t)socket) < 0) {
             error = errno;
-            if (error != EINTR) break;
-            error = 0;
-            if (PyErr_CheckSignals() < 0) goto failed;
-            continue;
+            break;
         }
-        most--;
         if (zmq_more(&message)) {
             malformed++;
             /* ZeroMQ delivers the parts of a message together, so none of these can be missing. */
-            do {
-                if (zmq_receive(&message, (void *)(uintptr_t)socket, ZMQ_DONTWAIT) < 0) break;
-            } while (zmq_more(&message));
+            while (zmq_more(&message) && take(&message, (void *)(uintptr_t)socket) >= 0) {}
             continue;
         }
         Py_ssize_t size = (Py_ssize_t)zmq_size(&message);
@@ -413,12 +414,14 @@ static PyObject *encode(PyObject *self, PyObject *given) {
             !PyBytes_CheckExact(PyTuple_GET_ITEM(event, MARK)) ||
             PyBytes_GET_SIZE(PyTuple_GET_ITEM(event, MARK)) != DIGEST ||
             PyBytes_GET_SIZE(PyTuple_GET_ITEM(event, PAYLOAD)) > INT32_MAX) {
-            PyErr_SetString(PyExc_TypeError, "an event is as consumer.wire.admission.Admitted");
-            goto failed;
+            goto unusual;
         }
         size += FRAME_HEAD + RECORD_HEAD + PyBytes_GET_SIZE(PyTuple_GET_ITEM(event, PAYLOAD));
     }
-    if ((records = PyBytes_FromStringAndSize(NULL, size)) == NULL) goto failed;
+    if ((records = PyBytes_FromStringAndSize(NULL, size)) == NULL) {
+        Py_DECREF(events);
+        return NULL;
+    }
     u8 *to = (u8 *)PyBytes_AS_STRING(records);
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *event = PySequence_Fast_GET_ITEM(events, i);
@@ -428,11 +431,7 @@ static PyObject *encode(PyObject *self, PyObject *given) {
         unsigned long raw_size = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(event, RAW_SIZE));
         int own_time = PyObject_IsTrue(PyTuple_GET_ITEM(event, OWN_TIME));
         int compressed = PyObject_IsTrue(PyTuple_GET_ITEM(event, COMPRESSED));
-        if (PyErr_Occurred()) goto failed;
-        if (raw_size > UINT32_MAX) {
-            PyErr_SetString(PyExc_OverflowError, "raw_size needs more than 32 bits");
-            goto failed;
-        }
+        if (PyErr_Occurred() || raw_size > UINT32_MAX) goto unusual;
         size_t stored = (size_t)PyBytes_GET_SIZE(payload);
         u8 *body = to + FRAME_HEAD, *at = put64(put64(body, (uint64_t)time_ns), (uint64_t)arrival_ns);
         memcpy(at, PyBytes_AS_STRING(PyTuple_GET_ITEM(event, MARK)), DIGEST);
@@ -446,10 +445,11 @@ static PyObject *encode(PyObject *self, PyObject *given) {
     }
     Py_DECREF(events);
     return records;
-failed:
+unusual:
+    PyErr_Clear();
     Py_DECREF(events);
     Py_XDECREF(records);
-    return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {

@@ -49,12 +49,17 @@ class Record(NamedTuple):
 
 
 def encode(events: Sequence[Admitted]) -> bytes:
-    """Return the records of `events`, one behind the other."""
+    """Return the records of `events`, one behind the other.
+
+    Raises struct.error if a time or a size of one does not fit into a record.
+    """
     compiled = columns.compiled()
-    return _encode(events) if compiled is None else compiled.encode(events)
+    records = None if compiled is None else compiled.encode(events)
+    return encode_plainly(events) if records is None else records
 
 
-def _encode(events: Sequence[Admitted]) -> bytes:
+def encode_plainly(events: Sequence[Admitted]) -> bytes:
+    """`encode` without what is compiled."""
     crc32, pack_frame, pack_head = zlib.crc32, FRAME.pack, HEAD.pack
     pieces: list[bytes] = []
     for _, time_ns, own_time, digest, arrival_ns, payload, raw_size, compressed in events:
