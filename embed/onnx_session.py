@@ -72,9 +72,7 @@ class OnnxSession:
         self._output = output
         self._width = width
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(files.graph), _native(options or SessionOptions()), providers=list(PROVIDERS)
-            )
+            self._session = runtime_session(str(files.graph), options or SessionOptions())
         except Exception as error:
             # The runtime raises a family of unrelated types; all mean the same here.
             raise ModelRunError(
@@ -126,6 +124,11 @@ class OnnxSession:
                 f"model {self._name}: gave values that are not finite; run `dayfold models verify`"
             )
         return vectors
+
+
+def runtime_session(graph: str | bytes, options: SessionOptions) -> Any:
+    """The runtime's own session of a graph, by its path or its content; raises what the runtime raises."""
+    return onnxruntime.InferenceSession(graph, _native(options), providers=list(PROVIDERS))
 
 
 def model_facts(files: ModelFiles, *, recipe: int) -> ModelFacts:

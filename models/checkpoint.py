@@ -171,6 +171,7 @@ def _entry(
         licence=_licence(local, source),
         card=CARD,
         wheel=None,
+        forecast=None,
         folder=folder,
     )
 

@@ -8,7 +8,7 @@ The encoder is any function from raw series (n, L), NaN = absent, to vectors (n,
   has the nearest other day?
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ BEHAVIOURS = (
     "beacon every ten minutes",
 )
 HELD_OUT_DAYS = ("2017-07-06", "2017-07-07")
+DRAWS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,6 @@ def hits(encode: Encoder, problem: Problem) -> NDArray[np.bool_]:
     return np.asarray(problem.known_labels[nearest] == problem.asked_labels)
 
 
-def accuracy(encode: Encoder, problem: Problem) -> float:
-    """1-NN accuracy on the problem's own split."""
-    return float(hits(encode, problem).mean())
-
-
 def left_out(vectors: NDArray[np.float32], labels: NDArray[np.str_]) -> float:
     """1-NN accuracy, each row asked against all others."""
     distances = gaps(vectors, vectors)
@@ -131,3 +127,76 @@ def planted(
             rows.append(row)
             labels.append(behaviour)
     return np.array(rows, dtype=np.float32), np.array(labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Accuracies of the nearest neighbour by encoder; of several encoders of one name their mean.
+
+    Attributes:
+        planted: share of the days whose nearest other day has the same behaviour.
+        problems: by problem, on its own split.
+        mean: over the problems.
+        each: mean over the problems of every single encoder of a name.
+        lead: 95 % interval of the mean of "ours" less theirs, by paired bootstrap over the asked series.
+    """
+
+    planted: dict[str, float]
+    problems: dict[str, dict[str, float]]
+    mean: dict[str, float]
+    each: dict[str, list[float]]
+    lead: dict[str, tuple[float, float]]
+
+
+def retrieval(
+    encoders: Mapping[str, Sequence[Encoder]],
+    problems: Sequence[Problem],
+    days: Series,
+    behaviours: NDArray[np.str_],
+) -> Retrieval:
+    """Measures encoders, one of them "ours", on labelled problems, if any, and on planted days."""
+    planted_share = {
+        name: float(np.mean([left_out(encode(days), behaviours) for encode in several]))
+        for name, several in encoders.items()
+    }
+    # Of a name and problem, float64 (encoders, asked series).
+    right = {
+        name: [
+            np.array([hits(encode, problem) for encode in several], np.float64)
+            for problem in problems
+        ]
+        for name, several in encoders.items()
+    }
+    if not problems:
+        return Retrieval(planted_share, {}, {}, {}, {})
+    ours = [found.mean(0) for found in right["ours"]]
+    each = {
+        name: np.mean([found.mean(1) for found in by_problem], 0)
+        for name, by_problem in right.items()
+    }
+    return Retrieval(
+        planted_share,
+        {
+            problem.name: {name: float(right[name][place].mean()) for name in encoders}
+            for place, problem in enumerate(problems)
+        },
+        {name: float(found.mean()) for name, found in each.items()},
+        {name: found.tolist() for name, found in each.items()},
+        {
+            name: _lead(ours, [found.mean(0) for found in by_problem])
+            for name, by_problem in right.items()
+            if name != "ours"
+        },
+    )
+
+
+def _lead(
+    ours: list[NDArray[np.float64]], theirs: list[NDArray[np.float64]]
+) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    total = np.zeros(DRAWS)
+    for one, other in zip(ours, theirs, strict=True):
+        drawn = rng.integers(0, len(one), (DRAWS, len(one)))
+        total += (one - other)[drawn].mean(1) / len(ours)
+    low, high = np.quantile(total, [0.025, 0.975])
+    return float(low), float(high)

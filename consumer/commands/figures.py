@@ -15,6 +15,12 @@ _METHODS = {
     "ranks": "both, by reciprocal rank",
     "weighted": "both, weighted: what search does",
 }
+_SERIES_ENCODERS = {
+    "ours": "ours",
+    "random_weights": "random weights",
+    "fracast_0": "Fracast-0",
+    "z_normalised": "z-normalised",
+}
 _LANGUAGES = {"en": "English", "es": "Spanish"}
 
 
@@ -115,13 +121,39 @@ def _novelty(console: Console, figures: Mapping[str, Any]) -> None:
 
 def _timeseries(console: Console, figures: Mapping[str, Any]) -> None:
     table = Table(title="Time-series encoder, nearest neighbour", title_justify="left")
-    for heading in ("problem", "ours", "z-normalised"):
-        table.add_column(heading)
+    table.add_column("problem")
+    for heading in _SERIES_ENCODERS.values():
+        table.add_column(heading, justify="right")
     rows = {f"planted behaviours, {figures['planted']['days']} days": figures["planted"]}
     rows.update(figures["problems"] or {})
+    if figures["problems_mean"] is not None:
+        rows["mean of the problems"] = figures["problems_mean"]
     for name, found in rows.items():
-        table.add_row(name, f"{found['ours']:.3f}", f"{found['z_normalised']:.3f}")
+        values = (found[encoder] for encoder in _SERIES_ENCODERS)
+        table.add_row(name, *("" if value is None else f"{value:.3f}" for value in values))
     console.print(table)
+    if figures["forecasts"] is not None:
+        console.print(_forecasts(figures["forecasts"]))
+    for name, reason in figures["not_measured"].items():
+        console.print(f"{name} not measured: {reason}", markup=False)
+
+
+def _forecasts(figures: Mapping[str, Any]) -> Table:
+    table = Table(title="Forecasts of 64 steps", title_justify="left")
+    table.add_column("series")
+    for heading in ("MASE", "seasonal-naive", "WQL", "seasonal-naive"):
+        table.add_column(heading, justify="right")
+    for name, found in figures.items():
+        if found is not None:
+            table.add_row(
+                f"{name.replace('_', ' ')} ({found['series']})",
+                *(
+                    f"{found[who][loss]:.3f}"
+                    for loss in ("mase", "wql")
+                    for who in ("ours", "seasonal_naive")
+                ),
+            )
+    return table
 
 
 _TABLES = {"semantic": _semantic, "attack": _attack, "timeseries": _timeseries, "novelty": _novelty}

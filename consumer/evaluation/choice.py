@@ -7,10 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from consumer.errors import UsageError
+from consumer.evaluation.attack import measure_attack
 from consumer.evaluation.novelty import measure_novelty
-from consumer.evaluation.numeric import measure_attack, measure_timeseries
 from consumer.evaluation.semantic import evaluate_semantic
 from consumer.evaluation.sources import Sources
+from consumer.evaluation.timeseries import measure_timeseries
 from models.errors import ModelError
 
 Measure = Callable[[Sources], dict[str, Any]]

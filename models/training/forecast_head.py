@@ -5,18 +5,20 @@ Autoformer, H. Wu et al., 2021): the periods are the peaks of the autocorrelatio
 straight line. Each gives five forecasts, two of which let the level go on growing; last value and
 mean are two more; each is tried on the last 64 known steps. From these errors, the forecasts
 themselves and the trunk's state of the absent patch, a small network mixes them and sets the
-quantiles. The head is for training and measurement; the shipped graph lacks it.
+quantiles. The head is for training and measurement: the shipped encoder lacks it, and a graph of its own
+(`forecast_graph`) has it. So nothing here may depend on a length but through tensors.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.evaluate_forecast import HORIZON
+
 PERIODS = 4
 EACH = 5  # forecasts of a period
 CANDIDATES = EACH * PERIODS + 2
-HORIZON = 64
-SMALLEST = 2
+SPECTRUM = 4096  # steps of the Fourier transform: twice the longest context
 COMB = 8
 CYCLES = 8
 # Periods of clock and calendar: among peaks of one height these are likelier.
@@ -24,10 +26,16 @@ USUAL = (4, 5, 7, 12, 24, 48, 52, 60, 96, 144, 168, 288, 336, 1440)
 USUAL_BONUS = 0.03
 
 
+def length_of(past: Tensor) -> Tensor:
+    """The steps of series (n, L) as a tensor: a number would be a constant of an exported graph."""
+    return torch.ones_like(past[0], dtype=torch.int64).sum()
+
+
 def straightened(past: Tensor, known: Tensor) -> Tensor:
     """A series (n, L) less the line of least squares through its known steps; 0 where unknown."""
     count = known.sum(1, keepdim=True).clamp(min=1)
-    time = torch.linspace(-1, 1, past.shape[1], device=past.device)[None]
+    steps = torch.arange(past.shape[1], device=past.device)[None]
+    time = 2 * steps / (length_of(past) - 1) - 1
     time = time - (time * known).sum(1, keepdim=True) / count
     centred = past - (past * known).sum(1, keepdim=True) / count
     spread = (time**2 * known).sum(1, keepdim=True).clamp(min=1e-6)
@@ -40,37 +48,35 @@ def autocorrelation(past: Tensor, present: Tensor) -> Tensor:
     length = past.shape[1]
     known = present * 1.0
     centred = straightened(past, known)
-    size = 1 << (2 * length - 1).bit_length()
-    spectra = [torch.fft.rfft(part, size) for part in (centred, known, centred**2)]
-    pairs, squares = spectra[0].abs() ** 2, spectra[2] * spectra[1].conj()
-    product = torch.fft.irfft(pairs, size)[:, :length]
-    either = torch.fft.irfft(squares, size)
+    # Two-sided, because ONNX Runtime has no one-sided inverse.
+    own, which, square = (torch.fft.fft(part, SPECTRUM) for part in (centred, known, centred**2))
+    product = torch.fft.ifft(own * own.conj()).real[:, :length]
+    either = torch.fft.ifft(square * which.conj()).real
     later = either[:, :length]
-    earlier = torch.cat((either[:, :1], either[:, -(length - 1) :].flip(1)), 1)
+    earlier = torch.cat((either[:, :1], either.flip(1)[:, : length - 1]), 1)
     return product / ((later.clamp(min=0) * earlier.clamp(min=0)).sqrt() + 1e-3)
 
 
 def periods_of(past: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """The likeliest periods (n, 4) and their autocorrelation (n, 4), best first.
+    """The likeliest periods (n, 4) and their autocorrelation (n, 4), best first, of 16 steps or more.
 
     A peak is preferred to its multiples, which are as high, by a small charge on long lags.
     """
     found = autocorrelation(past, present)
-    length = found.shape[1]
-    lags = torch.arange(length // 2 + 1, device=past.device)
+    length = length_of(past)
+    lags = torch.arange(past.shape[1] // 2 + 1, device=past.device)
     # Mean over the multiples by pairs: noise blurs one lag, and an error of one step grows with each.
     multiples = lags * torch.arange(1, COMB + 1, device=past.device)[:, None]
     pairs = (length - multiples).clamp(min=0).float()
-    heard = found[:, multiples.clamp(max=length - 1)] * pairs
+    heard = found[:, torch.minimum(multiples, length - 1)] * pairs
     comb = heard.sum(1) / pairs.sum(0)
     middle = comb[:, 1:-1]
     peak = (middle >= comb[:, :-2]) & (middle >= comb[:, 2:])
     score = torch.where(peak, middle, middle - 0.3) - 0.02 * torch.log2(lags[1:-1] + 1.0)
-    usual = [period - 1 for period in USUAL if period <= score.shape[1]]
-    score[:, usual] += USUAL_BONUS
-    score[:, : SMALLEST - 1] = -9.0
-    best = score.topk(min(PERIODS, score.shape[1]), 1).indices
-    best = functional.pad(best, (0, PERIODS - best.shape[1]), mode="replicate")
+    period = lags[1:-1]
+    usual = (period[:, None] == torch.tensor(USUAL, device=past.device)).any(1)
+    score = score + USUAL_BONUS * usual
+    best = torch.where(period > 1, score, -9.0).topk(PERIODS, 1).indices
     return best + 1, comb.gather(1, best + 1)
 
 
@@ -82,7 +88,7 @@ def candidates(past: Tensor, periods: Tensor, zero: Tensor) -> Tensor:
     going on, as a difference and as a factor. Then the last value, and the mean of the last 64.
     `zero` (n, 1) is what nothing is in normalised units; a series below it grows by differences.
     """
-    n, length = past.shape
+    n, length = past.shape[0], length_of(past)
     steps = torch.arange(HORIZON, device=past.device)
     period = periods[..., None]  # (n, 4, 1)
     turns = steps // period + 1
@@ -108,7 +114,8 @@ def candidates(past: Tensor, periods: Tensor, zero: Tensor) -> Tensor:
     grown = zero[..., None] + (last - zero[..., None]) * torch.exp(power)
     grown = torch.where((low >= -1e-3)[..., None], grown, last + growth)
     made = torch.stack((last, mean, mean + gap, last + growth, grown), 2).flatten(1, 2)
-    level = past[:, -HORIZON:].mean(1, keepdim=True)
+    since = past.shape[1] - torch.sym_min(HORIZON, past.shape[1])
+    level = past[:, since:].mean(1, keepdim=True)
     ends = torch.stack((past[:, -1:].expand(n, HORIZON), level.expand(n, HORIZON)), 1)
     return torch.cat((made, ends), 1).clamp(-1e3, 1e3)
 
@@ -145,10 +152,11 @@ class ForecastHead(nn.Module):
             filled = past * present
             periods, strength = periods_of(filled, present)
             made = candidates(filled, periods, zero)
-            cut = min(HORIZON, past.shape[1] // 3)
-            tried = candidates(filled[:, :-cut], periods, zero)[..., :cut]
-            miss = (tried - filled[:, None, -cut:]).abs() * present[:, None, -cut:]
-            error = miss.sum(-1) / present[:, None, -cut:].sum(-1).clamp(min=1)
+            cut = torch.sym_min(HORIZON, past.shape[1] // 3)
+            before = past.shape[1] - cut
+            tried = candidates(filled[:, :before], periods, zero)[..., :cut]
+            last, known = filled[:, None, before:], present[:, None, before:]
+            error = ((tried - last).abs() * known).sum(-1) / known.sum(-1).clamp(min=1)
             relative = error / (error.amin(1, keepdim=True) + 0.05)
             groups = made.unflatten(-1, (-1, self.patch)).transpose(1, 2)  # (n, 4, 14, 16)
             patches = groups.shape[1]

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.evaluate_forecast import QUANTILES
 from models.training.forecast_head import ForecastHead
 from models.training.local_patterns import PATTERNS, LocalPatterns, resampled
 
 PATCH = 16
-QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SHAPE_WIDTH = 480
 SCALE_WIDTH = 32
 SEGMENTS = 8
@@ -201,9 +201,30 @@ class SeriesEncoder(nn.Module):
     def carry_on(self, found: States, ahead: int) -> Tensor:
         """Quantiles (n, 4, 16, 9) of the absent patches at the right end, asinh of normalised values."""
         before = self.past(found, ahead)
-        past = torch.sinh(before.linear.clamp(-5, 5)).flatten(1)
-        zero = (-found.location / found.scale).flatten(1)
-        return self.ahead(found.last[:, -ahead:], past, before.present.flatten(1), zero)
+        parts = (before.linear, before.present, found.location, found.scale)
+        return self.ahead_of(found.last[:, -ahead:], *parts)
+
+    def ahead_of(
+        self, states: Tensor, linear: Tensor, present: Tensor, location: Tensor, scale: Tensor
+    ) -> Tensor:
+        """As `carry_on`, from the states (n, 4, width) of the absent patches and the patches before."""
+        past = torch.sinh(linear.clamp(-5, 5)).flatten(1)
+        zero = (-location / scale).flatten(1)
+        return self.ahead(states, past, present.flatten(1), zero)
+
+    @staticmethod
+    def in_units(ahead: Tensor, location: Tensor, scale: Tensor) -> Tensor:
+        """Quantiles (n, 64, 9) in the unit of the series, in order, from what `carry_on` gives."""
+        normalised = torch.sinh(ahead.flatten(1, 2).clamp(-12, 12))
+        return (normalised * scale + location).sort(-1).values
+
+    def forecast(self, series: Tensor, ahead: int) -> Tensor:
+        """Quantiles (n, 16 x ahead, 9) of the steps after raw series (n, L)."""
+        values, present = self.patched(series)
+        location, scale = self.moments(values, present)
+        unknown = torch.zeros_like(values[:, :1]).expand(-1, ahead, -1)
+        found = self.states(torch.cat((values, unknown), 1), torch.cat((present, unknown), 1))
+        return self.in_units(self.carry_on(found, ahead), location, scale)
 
     def summary(self, states: Tensor, seen: Tensor) -> Tensor:
         """Mean, deviation, maximum and soft segments of the seen states, each of unit length."""

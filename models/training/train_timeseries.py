@@ -28,13 +28,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.evaluate_forecast import HORIZON, QUANTILES
 from models.training.fit_shape import TRAINING_DAYS, fit
 from models.training.series import flow_bank
 from models.training.series_views import varied
 from models.training.supply import Batch, Plan, supply
-from models.training.timeseries_net import PATCH, QUANTILES, SUMMARISED, SeriesEncoder
+from models.training.timeseries_net import PATCH, SUMMARISED, SeriesEncoder
 
-HORIZON = 64
 AHEAD = HORIZON // PATCH
 EVERY = 100  # steps between checkpoints
 WARM_STEPS = 200

@@ -1,20 +1,15 @@
-"""Measures the two encoders of numbers on labelled flows, beside the plain baselines of each."""
+"""Measures the attack encoder on labelled flows, beside plain baselines."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-import numpy as np
-
 from consumer.evaluation.forest import forest_figures
-from consumer.evaluation.planted_days import planted_days
 from consumer.evaluation.prevalence import measure_prevalence
 from consumer.evaluation.sources import Sources
 from embed.attack import AttackEmbedder
-from embed.timeseries import TimeSeriesEmbedder
 from models import evaluate_attack as attack
-from models import evaluate_timeseries as timeseries
 from models.evaluate_attack import steadiness
 from models.other_networks import other_networks
 from models.store import locate
@@ -68,53 +63,6 @@ def measure_attack(sources: Sources) -> dict[str, Any]:
             for name, one in other_networks(ours.embed_features, flows, flows.held_by_time).items()
         },
         "prevalence": measure_prevalence(ours.embed_features, held_flows),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-
-
-def measure_timeseries(sources: Sources) -> dict[str, Any]:
-    """The time-series encoder by 1-NN retrieval, and z-normalised values beside it.
-
-    Returns:
-        `planted`: share of days whose nearest other day has the same planted behaviour.
-        `day_rows`: see `consumer.evaluation.planted_days`.
-        `problems`: accuracy on the labelled problems of the UCR archive; None without its folder.
-
-    Raises:
-        ModelError: the encoder is not on this machine, or altered.
-    """
-    started = time.monotonic()
-    ours = TimeSeriesEmbedder(locate("timeseries", sources.cache_dir), threads=THREADS)
-    encoders: dict[str, timeseries.Encoder] = {
-        "ours": ours.embed_series,
-        "z_normalised": timeseries.z_normalised,
-    }
-    days, behaviours = timeseries.planted(sources.flows)
-    problems = None
-    if sources.ucr is not None:
-        read = [timeseries.read_problem(sources.ucr, name) for name in timeseries.PROBLEMS]
-        problems = {
-            problem.name: _rounded(
-                {name: timeseries.accuracy(encode, problem) for name, encode in encoders.items()}
-            )
-            for problem in read
-        }
-    return {
-        "model": "timeseries",
-        "source": sources.named,
-        "planted": {
-            "days": len(np.asarray(days)),
-            **_rounded(
-                {
-                    name: timeseries.left_out(encode(days), behaviours)
-                    for name, encode in encoders.items()
-                }
-            ),
-        },
-        "day_rows": {
-            name: _rounded(one) for name, one in planted_days(sources.flows, ours).items()
-        },
-        "problems": problems,
         "seconds": round(time.monotonic() - started, 1),
     }
 
