@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from models.manifest import (
     load_features,
     load_manifest,
 )
-from models.store import default_cache_dir, locate, sha256_file, state
+from models.store import (
+    default_cache_dir,
+    expected_files,
+    forecast_head,
+    locate,
+    sha256_file,
+    state,
+)
 from tests.standin_models import entry
 
 
@@ -24,6 +32,20 @@ def test_there_is_one_model_for_each_index_with_the_width_of_the_index() -> None
 def test_every_graph_in_the_package_has_the_digest_of_the_manifest() -> None:
     for model in load_manifest():
         assert sha256_file(model.artefact) == model.sha256, model.name
+
+
+def test_the_head_for_forecasts_is_checked_before_it_is_used(tmp_path: Path) -> None:
+    series = find_entry("timeseries")
+    head = forecast_head(series)
+    assert head is not None
+    assert head not in expected_files(series)  # what the service opens
+    altered = replace(series, folder=tmp_path)
+    with pytest.raises(ModelMissingError, match=r"forecast\.onnx is not there"):
+        forecast_head(altered)
+    (tmp_path / head.name).write_bytes(head.read_bytes() + b"x")
+    with pytest.raises(ModelAlteredError, match=r"forecast\.onnx has SHA-256"):
+        forecast_head(altered)
+    assert forecast_head(find_entry("attack")) is None
 
 
 def test_every_model_has_a_card_that_names_it() -> None:
