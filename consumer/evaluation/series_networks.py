@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embed.onnx_session import SessionOptions, runtime_session
 from models.errors import ModelRunError
 from models.evaluate_forecast import HORIZON, Forecast, Values
-from models.evaluate_timeseries import Encoder, Series
+from models.evaluate_timeseries import ROWS, Encoder, Series, in_parts
 from models.open_graph import opened
 
 LAYERS = 6
@@ -38,7 +38,6 @@ LEARNED = (
     *(f"{name}.weight" for name in NORMS),
     OFFSET,
 )
-ROWS = 64  # series at a time
 AHEAD = HORIZON // 16  # patches that are foretold
 
 Weights = dict[str, NDArray[Any]]
@@ -74,13 +73,10 @@ def random_encoder(graph: Path, seed: int, *, threads: int) -> Encoder:
     weights = random_weights(dict(zip(LEARNED, stored, strict=True)), seed)
 
     def encode(series: Series) -> NDArray[np.float32]:
-        parts = [
-            session.run(["embedding"], {**weights, "series": series[start : start + ROWS]})[0]
-            for start in range(0, len(series), ROWS)
-        ]
-        return np.asarray(np.concatenate(parts), dtype=np.float32)
+        (vectors,) = session.run(["embedding"], {**weights, "series": series})
+        return np.asarray(vectors, dtype=np.float32)
 
-    return encode
+    return in_parts(encode)
 
 
 def forecaster(graph: Path, digest: str, head: Path, *, threads: int) -> Forecast:

@@ -15,6 +15,7 @@ from models.evaluate_timeseries import (
     PROBLEMS,
     Encoder,
     Retrieval,
+    in_parts,
     planted,
     read_problem,
     retrieval,
@@ -51,7 +52,7 @@ def measure_timeseries(sources: Sources) -> dict[str, Any]:
     files = locate("timeseries", sources.cache_dir)
     embedder = TimeSeriesEmbedder(files, threads=THREADS)
     encoders: dict[str, list[Encoder]] = {
-        "ours": [embedder.embed_series],
+        "ours": [in_parts(embedder.embed_series)],
         "z_normalised": [z_normalised],
         **{name: [encode] for name, encode in fracast_encoders().items()},
     }

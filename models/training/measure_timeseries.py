@@ -19,6 +19,7 @@ from models.evaluate_timeseries import (
     PROBLEMS,
     Encoder,
     Series,
+    in_parts,
     planted,
     read_problem,
     retrieval,
@@ -34,9 +35,9 @@ def encoder_of(net: SeriesEncoder) -> Encoder:
 
     def encode(series: Series) -> np.ndarray:
         with torch.no_grad():
-            return torch.cat([net(part) for part in torch.from_numpy(series).split(64)]).numpy()
+            return net(torch.from_numpy(series)).numpy()
 
-    return encode
+    return in_parts(encode)
 
 
 def forecast_of(net: SeriesEncoder) -> Forecast:

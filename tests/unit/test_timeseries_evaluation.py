@@ -10,7 +10,7 @@ from consumer.evaluation import timeseries as room
 from consumer.evaluation.sources import Sources
 from consumer.evaluation.timeseries import measure_timeseries
 from models.evaluate_forecast import strict_season
-from models.evaluate_timeseries import Problem, Series, retrieval
+from models.evaluate_timeseries import Problem, Series, in_parts, retrieval
 
 LABELS = np.array(["low", "high"])
 
@@ -40,6 +40,18 @@ def test_encoders_of_one_name_count_by_their_mean() -> None:
     assert found.planted["ours"] == 1.0
     low, high = found.lead["random_weights"]
     assert 0 < low < 0.25 < high < 0.5
+
+
+def test_an_encoder_gets_few_series_at_a_time_and_each_once() -> None:
+    given: list[int] = []
+
+    def counted(series: Series) -> NDArray[np.float32]:
+        given.append(len(series))
+        return series
+
+    rows = np.arange(40, dtype=np.float32)[:, None]
+    assert np.array_equal(in_parts(counted)(rows), rows)
+    assert given == [16, 16, 8]
 
 
 def test_an_encoder_has_no_lead_over_itself() -> None:
