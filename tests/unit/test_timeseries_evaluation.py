@@ -1,11 +1,14 @@
 """What an evaluation of the time series says, and what it says where something is missing."""
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
+from consumer.commands import figures
 from consumer.evaluation import timeseries as room
 from consumer.evaluation.sources import Sources
 from consumer.evaluation.timeseries import measure_timeseries
@@ -83,6 +86,20 @@ def test_what_is_missing_is_null_and_says_why(monkeypatch: pytest.MonkeyPatch) -
     told = found["forecasts"]["strict_period_24"]
     assert (told["series"], told["season"]) == (2, 24)
     assert told["ours"]["mase"] < told["seasonal_naive"]["mase"]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_person_sees_the_figures_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "fracast_encoders", dict)
+    found = measure_timeseries(Sources())
+    console = Console(width=120, record=True, file=StringIO())
+    figures.show(console, {"timeseries": found})
+    shown = console.export_text()
+    told = found["forecasts"]["strict_period_24"]
+    assert f"{found['planted']['random_weights']:.3f}" in shown
+    assert f"{told['ours']['mase']:.3f}" in shown
+    assert f"fracast_0 not measured: {found['not_measured']['fracast_0']}" in shown
+    assert "solar power" not in shown
 
 
 @pytest.mark.usefixtures("small")
