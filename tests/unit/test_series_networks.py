@@ -84,6 +84,13 @@ def test_a_random_network_is_its_seed_and_not_the_trained_one(
     assert (np.abs(first - trained).max(1) > 0.02).all()
 
 
+def test_a_graph_of_another_network_gets_no_random_weights(files: ModelFiles) -> None:
+    head = forecast_head(files.entry)
+    assert head is not None
+    with pytest.raises(ModelRunError, match=r"forecast\.onnx cannot be opened for evaluation"):
+        random_encoder(head, 0, threads=1)
+
+
 def test_a_wave_goes_on(ours: Forecast) -> None:
     time = np.arange(4 * 96 + HORIZON)
     wave = 30 + 10 * np.sin(2 * np.pi * time / 96)[None]
