@@ -1,9 +1,13 @@
 """A Bloom filter that grows: says for certain which digests are new.
 
-Each digest sets six bits of one 64-bit word, so a batch costs one gather. The filter starts small
-and adds a stage four times as large whenever the last one is full, so an ordinary day pays for
-what it holds: 16 bits a digest. A full stage lets 0.3 % of new digests through as "perhaps".
+Each digest sets six bits in each of two 64-bit words. A batch costs one gather: the second word is only
+looked at for the few that pass the first. The filter starts small and adds a stage four times as large
+whenever the last one is full, so an ordinary day pays for what it holds: 32 bits a digest. A full stage
+lets about one new digest in 100,000 through as "perhaps". Each of those is looked for in every table of
+the day, and a day of millions has hundreds of them.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +17,22 @@ from consumer.journal.idtable import Flags, Halves
 FIRST_STAGE_DIGESTS = 1 << 18
 GROWTH = 4
 
-_DIGESTS_PER_WORD = 4
+_DIGESTS_PER_WORD = 2
 _BITS = 6
-
-_SIX_BITS = np.uint64(63)
 _ONE = np.uint64(1)
+_SIX_BITS = np.uint64(63)
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """Which bits of a digest choose a word, and six bits in it: shifts of its two halves."""
+
+    place: np.uint64
+    bits: tuple[np.uint64, ...]
+
+
+_FIRST = _Word(np.uint64(0), tuple(np.uint64(6 * bit) for bit in range(_BITS)))
+_SECOND = _Word(np.uint64(32), tuple(np.uint64(28 + 6 * bit) for bit in range(_BITS)))
 
 
 class Bloom:
@@ -43,27 +58,34 @@ class Bloom:
                 self._stages.append(np.zeros(self._capacity // _DIGESTS_PER_WORD, np.uint64))
             end = min(len(first), begin + self._room)
             stage = self._stages[-1]
-            np.bitwise_or.at(stage, _words(first[begin:end], stage), _masks(second[begin:end]))
+            for word in (_FIRST, _SECOND):
+                words = _words(first[begin:end], stage, word)
+                np.bitwise_or.at(stage, words, _masks(second[begin:end], word))
             self._room -= end - begin
             begin = end
 
     def perhaps(self, first: Halves, second: Halves) -> Flags:
         """Return which digests may have been added; the others certainly were not."""
         found = np.zeros(len(first), dtype=np.bool_)
-        if self._stages:
-            masks = _masks(second)
-            for stage in self._stages:
-                found |= (stage[_words(first, stage)] & masks) == masks
+        if not self._stages:
+            return found
+        masks = _masks(second, _FIRST)
+        for stage in self._stages:
+            passed = np.flatnonzero((stage[_words(first, stage, _FIRST)] & masks) == masks)
+            if len(passed):
+                again = _masks(second[passed], _SECOND)
+                there = stage[_words(first[passed], stage, _SECOND)] & again
+                found[passed] |= there == again
         return found
 
 
-def _words(first: Halves, stage: Halves) -> NDArray[np.int64]:
-    # Stages are powers of two. The high bits would do as well; tables are sorted by them.
-    return (first & np.uint64(len(stage) - 1)).astype(np.int64)
+def _words(first: Halves, stage: Halves, word: _Word) -> NDArray[np.int64]:
+    # Stages are powers of two.
+    return ((first >> word.place) & np.uint64(len(stage) - 1)).astype(np.int64)
 
 
-def _masks(second: Halves) -> Halves:
+def _masks(second: Halves, word: _Word) -> Halves:
     masks = np.zeros(len(second), dtype=np.uint64)
-    for bit in range(_BITS):
-        masks |= _ONE << ((second >> np.uint64(6 * bit)) & _SIX_BITS)
+    for shift in word.bits:
+        masks |= _ONE << ((second >> shift) & _SIX_BITS)
     return masks

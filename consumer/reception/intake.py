@@ -40,9 +40,9 @@ BATCH = 512
 WAIT_S = 0.05
 #: Bytes of messages opened together: as LZ4 blocks they decompress to 32 MiB at most.
 OPENED_BYTES = 128 * 1024
-# A batch costs as much as ten events. After a small one the next may gather, a moment only: less
-# than any detector's queue holds, and far less than a group commit takes.
-FEW = 64
+# A batch costs as much as ten events, and more on a day of millions. After a small one the next may
+# gather, a moment only: less than any detector's queue holds, and far less than a group commit takes.
+FEW = 256
 GATHER_S = 0.005
 # A v1 nonce is four zero bytes and a u64 counter. A message that no key opens but whose counter
 # follows closely on the last one that opened is damaged rather than under an unknown key.
