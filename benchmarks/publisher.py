@@ -3,8 +3,7 @@
 Like a detector: PUB with SNDHWM 1000, which drops when the subscriber lags, and a counter that
 advances before a send that may drop. A detector is C++ and we are not, so that it takes no more of
 the cores that it shares than a detector would, messages are sealed before the run and wait in
-memory. Beyond `--ahead` of them, in a long run, only the cipher is left for the time of sending: the
-LZ4 blocks are made before, too.
+memory. Beyond `--ahead` of them, in a long run, they are sealed and sent by C (`benchmarks.sender`).
 
 With `--rate 0` it sends what the loopback takes: it waits where a detector would drop.
 """
@@ -32,6 +31,9 @@ from consumer.wire.keys import Key, Scheme, key_from_hex, key_from_seed
 SEED = bytes(range(32))  # a test key
 SLICE_S = 0.002
 SEND_QUEUE = 1000
+#: Messages in one go at most: a publisher that had to wait for a core must not overflow its own queue,
+#: which no subscriber could help.
+CATCH_UP = SEND_QUEUE // 4
 MODELS = 512
 #: Events of one day, as live ones are.
 DAY = date(2017, 7, 5)
@@ -72,6 +74,7 @@ def _publish(
     end = began + seconds
     while (now := time.monotonic()) < end:
         due = int((now - began + SLICE_S) * rate) if rate else number + 64
+        due = min(due, number + CATCH_UP)
         while number < due and ahead:
             socket.send(ahead.popleft())
             number += 1
