@@ -119,7 +119,7 @@ failed:
 
 /* --- opening: the twin is `ChaCha.open_run` --- */
 
-/* Shorten a list that holds NULL from `count` on. */
+/* Keep the first `count` of a list. */
 static int cut(PyObject *list, Py_ssize_t count) {
     return PyList_SetSlice(list, count, PyList_GET_SIZE(list), NULL);
 }
