@@ -1,8 +1,8 @@
 """Which events a day already has: exact, and bounded in memory.
 
 The latest digests are a set; older ones are sorted tables (16 bytes each while their segment is
-open, mapped from its sidecar after that) behind a Bloom filter. Five million events a day cost
-40 MB, twelve million 105 MB.
+open, mapped from its sidecar after that) behind a Bloom filter. Few are ever looked at, and those leave
+the memory again with the next segment. Five million events a day cost 40 MB, twelve million 105 MB.
 """
 
 from collections.abc import Sequence
@@ -98,13 +98,19 @@ class DayDedupe:
         return list(self._tables.get(number, ()))
 
     def replace(self, number: int, table: IdTable) -> None:
-        """Let the digests of segment `number` be those of `table`: the same ones, mapped."""
+        """Let the digests of segment `number` be those of `table`: the same ones, mapped.
+
+        What was looked at of mapped tables leaves the memory.
+        """
         former = self._tables.get(number, [])
         unfiltered = [kept for kept in self._unfiltered if not any(kept is old for old in former)]
         if len(unfiltered) != len(self._unfiltered):
             unfiltered.append(table)
         self._unfiltered = unfiltered
         self._tables[number] = [table]
+        for kept in self._tables.values():
+            for looked_at in kept:
+                looked_at.leave_memory()
 
     def _known(self, ids: Ids) -> Flags | None:
         """Which ids are in a table; None if none is."""
@@ -115,6 +121,7 @@ class DayDedupe:
         if self._unfiltered and len(ids) >= WORTH_FILTERING:
             table = self._unfiltered.pop()
             self._bloom.add(table.first, table.second)
+            table.leave_memory()
         if not perhaps.any():
             return None
         asked = ids[perhaps]

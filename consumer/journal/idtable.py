@@ -4,6 +4,7 @@ A digest is 16 bytes, held as two little-endian u64. A table is sorted by the fi
 digests that share it stand next to each other. Looking up a batch is one binary search in C.
 """
 
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,13 +29,15 @@ def ids_of(digests: bytes) -> Ids:
 
 
 class IdTable:
-    """An immutable set of digests. Memory: 16 bytes each, none that counts if they are mapped."""
+    """An immutable set of digests. Memory: 16 bytes each; if they are mapped, what was looked at."""
 
-    __slots__ = ("first", "second")
+    __slots__ = ("_pages", "first", "second")
 
-    def __init__(self, first: Halves, second: Halves) -> None:
+    def __init__(self, first: Halves, second: Halves, pages: mmap.mmap | None = None) -> None:
+        """Take both halves; `pages` are what they are mapped from, if they are."""
         self.first = first
         self.second = second
+        self._pages = pages
 
     @classmethod
     def of(cls, ids: Ids) -> "IdTable":
@@ -57,6 +60,11 @@ class IdTable:
     def nbytes(self) -> int:
         """Size of the digests, bytes."""
         return len(self) * DIGEST_BYTES
+
+    def leave_memory(self) -> None:
+        """Give back the memory of mapped digests: they are read again when they are asked."""
+        if self._pages is not None:
+            self._pages.madvise(mmap.MADV_DONTNEED)
 
     def between(self, low: int, high: int) -> "IdTable":
         """Return the digests whose first half is in `[low, high]`. Not a copy."""

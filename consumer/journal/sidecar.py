@@ -20,6 +20,8 @@ It saves reading the segment. It is rebuilt from the segment when it is missing,
 another size, so it may be removed at any time.
 """
 
+import mmap
+import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -37,6 +39,7 @@ MAGIC = b"dayfoldI"
 VERSION = 1
 HEADER = struct.Struct("<8sIIQQqqq32s4xI")
 _CHECKSUM_BYTES = 4
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,8 @@ def read_facts(segment: Path, number: int) -> SegmentFacts | None:
 def read_table(segment: Path, facts: SegmentFacts) -> IdTable | None:
     """Return the digests, mapped from the sidecar, or None if it is not the one of `facts`.
 
+    All were compared with their checksum; none is in memory yet.
+
     Raises OSError if the sidecar is there but cannot be read.
     """
     path = sidecar_path(segment)
@@ -100,21 +105,22 @@ def read_table(segment: Path, facts: SegmentFacts) -> IdTable | None:
     try:
         with path.open("rb") as file:
             header = file.read(HEADER.size)
-        stated = _parse(header, facts.number)
-        if stated is None or stated.sha256 != facts.sha256 or stated.extent.records != records:
-            return None
-        if path.stat().st_size != HEADER.size + records * DIGEST_BYTES:
-            return None
+            stated = _parse(header, facts.number)
+            if stated is None or stated.sha256 != facts.sha256 or stated.extent.records != records:
+                return None
+            if os.fstat(file.fileno()).st_size != HEADER.size + records * DIGEST_BYTES:
+                return None
+            # Read, not mapped yet: a bad sector is an error here, and would be a signal there.
+            checksum = 0
+            while block := file.read(_BLOCK_BYTES):
+                checksum = zlib.crc32(block, checksum)
+            if checksum != HEADER.unpack(header)[2]:
+                return None
+            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         return None
-    if not records:
-        return IdTable(np.empty(0, np.uint64), np.empty(0, np.uint64))
-    body: NDArray[np.uint64] = np.asarray(
-        np.memmap(path, dtype="<u8", mode="r", offset=HEADER.size, shape=(2, records))
-    )
-    if zlib.crc32(body.data) != HEADER.unpack(header)[2]:
-        return None
-    return IdTable(body[0], body[1])
+    body: NDArray[np.uint64] = np.frombuffer(pages, dtype="<u8", offset=HEADER.size)
+    return IdTable(body[:records], body[records:], pages)
 
 
 def _parse(header: bytes, number: int) -> SegmentFacts | None:

@@ -126,6 +126,28 @@ def test_a_sidecar_gives_back_facts_and_digests(tmp_path: Path) -> None:
     assert mapped.second.flags.aligned
 
 
+def resident(path: Path) -> int:
+    """KiB of a mapped file that are in the memory of this process."""
+    _, _, after = Path("/proc/self/smaps").read_text().partition(f"{path}\n")
+    (line,) = (line for line in after.splitlines()[:20] if line.startswith("Rss:"))
+    return int(line.split()[1])
+
+
+def test_mapped_digests_take_memory_only_while_they_are_looked_at(tmp_path: Path) -> None:
+    facts = write(tmp_path, range(20_000))
+    segment = tmp_path / segment_name(1)
+    mapped = read_table(segment, facts)
+    assert mapped is not None
+    assert resident(sidecar_path(segment)) == 0
+    dedupe = DayDedupe()
+    dedupe.load(1, mapped)
+    assert dedupe.new(digests(range(19_990, 20_010))) == list(range(10, 20))
+    assert resident(sidecar_path(segment)) > 0
+    dedupe.replace(2, table(range(30_000, 30_100)))
+    assert resident(sidecar_path(segment)) == 0
+    assert dedupe.new(digests(range(19_990, 20_010))) == list(range(10, 20))
+
+
 def test_any_flipped_byte_of_a_sidecar_is_noticed(tmp_path: Path) -> None:
     facts = write(tmp_path, range(4))
     segment = tmp_path / segment_name(1)
