@@ -4,6 +4,8 @@ Like a detector: PUB with SNDHWM 1000, which drops when the subscriber lags, and
 advances before a send that may drop. A detector is C++ and we are not, so that it takes no more of
 the cores that it shares than a detector would, messages are sealed before the run and wait in
 memory. Beyond `--ahead` of them, in a long run, they are sealed and sent by C (`benchmarks.sender`).
+It stands for another machine, so it goes before the service where it may raise its priority: what is
+lost because the sender had to wait for a core says nothing about the receiver.
 
 With `--rate 0` it sends what the loopback takes: it waits where a detector would drop.
 """
@@ -11,8 +13,10 @@ With `--rate 0` it sends what the loopback takes: it waits where a detector woul
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
+import os
 import sys
 import time
 from collections import deque
@@ -35,6 +39,8 @@ SEND_QUEUE = 1000
 #: which no subscriber could help.
 CATCH_UP = SEND_QUEUE // 4
 MODELS = 512
+#: Niceness, where the system allows it.
+AHEAD_OF_US = -10
 #: Events of one day, as live ones are.
 DAY = date(2017, 7, 5)
 #: Messages sealed before the run, about 2 KB each.
@@ -96,6 +102,8 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--ahead", type=int, default=AHEAD, help="messages sealed before the run")
     asked = parser.parse_args()
+    with contextlib.suppress(PermissionError):
+        os.nice(AHEAD_OF_US)
     models = models_of(asked.scheme, asked.size)
     messages = sealed(asked.scheme, models, asked.first)
     wanted = int(asked.rate * asked.seconds * 1.01) if asked.rate else asked.ahead
