@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -28,9 +29,20 @@ def run(config: ConfigOption = None) -> None:
     settings = open_settings(config)
     from consumer.service import Service
 
+    _take_all_descriptors()
     service = Service(settings, reload=lambda: load(config))
     service.install_signal_handlers()
     service.run()
+
+
+def _take_all_descriptors() -> None:
+    """Raise the soft limit of open files to the hard one.
+
+    A mapped table of digests holds one for each full segment of a day: at the usual soft limit of
+    1,024 a day would end at a quarter of a terabyte.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def status(config: ConfigOption = None, json: JsonOption = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -51,6 +52,20 @@ def test_a_second_service_on_a_data_folder_is_refused_and_hurts_nothing(tmp_path
         )
         assert replay.wait(30) == 0
         assert deployment.stop_service() == 0
+
+
+def test_a_service_may_open_as_many_files_as_the_system_allows(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Deployment(tmp_path) as deployment:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        try:
+            deployment.start_service()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert deployment.service is not None
+        limits = resource.prlimit(deployment.service.pid, resource.RLIMIT_NOFILE)
+        assert deployment.stop_service() == 0
+    assert limits == (hard, hard)
 
 
 def test_a_service_killed_while_its_child_embeds_takes_the_child_with_it_and_folds_once(
