@@ -64,8 +64,11 @@ def _digest(text: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
-def read_flows(path: Path) -> LabelledFlows:
-    """Reads a Parquet file of labelled flows; features that the file lacks are missing."""
+def read_flows(path: Path, *, draw: int = 0) -> LabelledFlows:
+    """Reads a Parquet file of labelled flows; features that the file lacks are missing.
+
+    Both splits are drawn anew for each `draw`; the shipped encoder was trained on those of draw 0.
+    """
     table = pq.read_table(path)
     features = np.full((table.num_rows, 83), np.nan, dtype=np.float32)
     for index, name in enumerate(feature_names()):
@@ -73,7 +76,10 @@ def read_flows(path: Path) -> LabelledFlows:
             features[:, index] = table[name].to_numpy().astype(np.float32)
     times = table["timestamp"].to_numpy().astype("datetime64[us]").astype(np.int64)
     blocks = times // BLOCK_US
-    held = {int(b): _digest(BLOCK_SALT + str(b).encode()) % 100 < 22 for b in np.unique(blocks)}
+    salt = b"draw %d " % draw if draw else b""
+    held = {
+        int(b): _digest(salt + BLOCK_SALT + str(b).encode()) % 100 < 22 for b in np.unique(blocks)
+    }
     columns = ("source_ip", "destination_ip", "source_port", "destination_port")
     keys = zip(times.tolist(), *(table[name].to_pylist() for name in columns), strict=True)
     return LabelledFlows(
@@ -81,7 +87,7 @@ def read_flows(path: Path) -> LabelledFlows:
         labels=np.array(table["label"].to_pylist()),
         times_us=times,
         held_by_time=np.array([held[int(b)] for b in blocks]),
-        held_at_random=np.array([_digest(repr(key).encode()) % 10 < 3 for key in keys]),
+        held_at_random=np.array([_digest(salt + repr(key).encode()) % 10 < 3 for key in keys]),
     )
 
 

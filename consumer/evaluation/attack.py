@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from consumer.evaluation.forest import forest_figures
 from consumer.evaluation.prevalence import measure_prevalence
 from consumer.evaluation.sources import Sources
 from embed.attack import AttackEmbedder
 from models import evaluate_attack as attack
 from models.evaluate_attack import steadiness
+from models.forest_baseline import forest_figures
 from models.other_networks import other_networks
 from models.store import locate
 

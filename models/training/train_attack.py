@@ -9,8 +9,8 @@ tell of new ones, so that known and new flows of a kind lie together; forests ke
 one large one, keep where the forests disagree, which is where a flow is unlike what they know.
 Classes weigh alike in each tree: a kind of attack with ten flows has its leaves as well.
 
-`--split time` trains on the clock blocks that are not held out, `--leave LABEL` leaves a class out
-altogether.
+`--split time` trains on the clock blocks that are not held out, `--draw N` draws other blocks,
+`--leave LABEL` leaves a class out altogether.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from models.evaluate_attack import (
     steadiness,
     unseen_class,
 )
+from models.forest_baseline import forest_figures
 from models.training.attack_graph import (
     FORESTS_SHARE,
     GEOMETRIC,
@@ -147,7 +148,7 @@ def encoder_of(content: bytes) -> Encoder:
 def figures(
     content: bytes, flows: LabelledFlows, options: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """What this run can show, against the raw features on the same split."""
+    """What this run can show, against raw features and a plain forest on the same split."""
     held = flows.held_at_random if options.split == "random" else flows.held_by_time
     both = {"ours": encoder_of(content), "raw": raw_encoder(flows.features[~held])}
     for name, encode in both.items():
@@ -158,6 +159,8 @@ def figures(
                 found = retrieval(encode, flows, held, ports=ports)
             yield name if ports else f"{name} without ports", found
     if not options.leave:
+        for ports, found in (forest_figures(flows, held) or {}).items():
+            yield f"forest {ports}", found
         yield "steadiness", steadiness(both["ours"], flows.features[held])
 
 
@@ -167,6 +170,7 @@ def main() -> None:
     parser.add_argument("--flows", type=Path, required=True)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--split", choices=("time", "random", "none"), default="time")
+    parser.add_argument("--draw", type=int, default=0, help="0: the splits that are evaluated")
     parser.add_argument("--leave", default="", help="a label to leave out of training")
     parser.add_argument("--trees", type=int, default=25, help="of each of the four forests")
     parser.add_argument("--steps", type=int, default=1000, help="of the network's optimiser")
@@ -176,7 +180,7 @@ def main() -> None:
     parser.add_argument("--strength", type=float, default=1.0, help="of the changes")
     parser.add_argument("--seed", type=int, default=2017)
     options = parser.parse_args()
-    flows = read_flows(options.flows)
+    flows = read_flows(options.flows, draw=options.draw)
     held = flows.held_at_random if options.split == "random" else flows.held_by_time
     chosen = (~held if options.split != "none" else np.ones(len(held), np.bool_)) & (
         flows.labels != options.leave
