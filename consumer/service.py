@@ -58,6 +58,8 @@ log = structlog.get_logger("service")
 
 BEAT_S = 1.0
 DRAIN_S = 30.0
+#: Share of the hand-over that is taken when the folding child gives way.
+PRESSED = 0.125
 #: How often a batch that found no room on the disk is tried again.
 ROOM_S = 0.5
 
@@ -141,7 +143,9 @@ class Service:
             now_ns=self._clock.now_ns,
             profiles=settings.detector.all_profiles,
         )
-        self._executor = executor or ChildProcess(timeout_s=settings.fold.timeout_s)
+        self._executor = executor or ChildProcess(
+            timeout_s=settings.fold.timeout_s, pressed=self._is_pressed
+        )
         self._models = None if executor else models_of(settings.models.cache_dir)
         self._catalogue: Catalogue | None = None
         self._shown: Catalogue | None = None
@@ -150,6 +154,10 @@ class Service:
 
     def _instance(self) -> str:
         return self._settings.registry.instance or f"{socket.gethostname()}-{os.getpid()}"
+
+    def _is_pressed(self) -> bool:
+        """Whether so much has been received and not been taken that it might be dropped soon."""
+        return self._subscriber.held_bytes > PRESSED * self._settings.subscriber.handover_mb * MIB
 
     def _on_fatal(self, error: DayfoldError) -> None:
         self._fatal = error

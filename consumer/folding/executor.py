@@ -15,13 +15,19 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from threading import Event
 
+import structlog
+
 from consumer.errors import FoldError
+from consumer.folding.give_way import GiveWay
 from embed.sensors import PLAIN, Sensors
+
+log = structlog.get_logger("fold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +123,20 @@ class ChildProcess(FoldExecutor):
     """Runs `python -m consumer.folding.fold` per job and reaps it.
 
     Args:
-        timeout_s: the child is ended after this time.
+        timeout_s: the child is ended after this time, without the time for which it gave way.
+        pressed: whether reception needs the machine now; the child gives way (`give_way`).
         environment: variables for the child on top of ours; tests arm faults with it.
     """
 
-    def __init__(self, *, timeout_s: float, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        pressed: Callable[[], bool] = lambda: False,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self._timeout_s = timeout_s
+        self._pressed = pressed
         self._environment = environment or {}
 
     def run(self, job: FoldJob, stop: Event) -> FoldReport:
@@ -149,17 +163,21 @@ class ChildProcess(FoldExecutor):
         return FoldReport({}, seconds, failure=failure or _how_it_ended(child.returncode, job))
 
     def _wait(self, child: subprocess.Popen[bytes], stop: Event, started: float) -> str | None:
+        way = GiveWay(child, self._pressed)
         while True:
+            way.look()
             try:
                 child.wait(0.1)
             except subprocess.TimeoutExpired:
                 if stop.is_set():
                     _end(child)
                     return "stopped with the service; goes on at the next start"
-                if time.monotonic() - started > self._timeout_s:
+                if time.monotonic() - started - way.seconds > self._timeout_s:
                     _end(child)
                     return f"ended after fold.timeout_s = {self._timeout_s:g}"
             else:
+                if way.seconds:
+                    log.info("the fold gave way to reception", seconds=round(way.seconds, 1))
                 return None
 
 

@@ -178,3 +178,12 @@ def test_an_idle_child_gets_only_what_no_other_process_wants(job: FoldJob) -> No
             stop.set()
         thread.join(0.02)
     assert os.SCHED_IDLE in seen
+
+
+def test_a_fold_that_gave_way_to_reception_ends_as_any_other(job: FoldJob) -> None:
+    looks = iter(range(1_000_000))
+    pressed = ChildProcess(timeout_s=120, pressed=lambda: next(looks) % 10 < 5)
+    report = pressed.run(job, threading.Event())
+    assert next(looks) > 20
+    assert report.failure is None
+    assert all(rows(job).values())
