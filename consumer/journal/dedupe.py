@@ -2,7 +2,7 @@
 
 The latest digests are a set; older ones are sorted tables (16 bytes each while their segment is
 open, mapped from its sidecar after that) behind a Bloom filter. Few are ever looked at, and those leave
-the memory again with the next segment. Five million events a day cost 40 MB, twelve million 105 MB.
+the memory again, at the latest with the next segment. Five million events a day cost 40 MB, twelve million 105 MB.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,9 @@ RECENT = 1 << 15
 #: to be sorted in a moment.
 MERGED_AT_ONCE = 8
 LARGEST_MERGED = RECENT * MERGED_AT_ONCE
+
+#: So few of a batch pass the filter by its mistake: no other will be looked for here soon.
+STRAY = 4
 
 #: A batch as large as this pays for taking one more table behind the filter.
 WORTH_FILTERING = 64
@@ -130,6 +133,8 @@ class DayDedupe:
         for kept in reversed(self._tables.values()):
             for table in reversed(kept):
                 found |= table.contains(asked)
+                if len(asked) <= STRAY:
+                    table.leave_memory()
                 if found.all():
                     break
         known = np.zeros(len(ids), dtype=np.bool_)

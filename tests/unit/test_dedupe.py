@@ -141,6 +141,9 @@ def test_mapped_digests_take_memory_only_while_they_are_looked_at(tmp_path: Path
     assert resident(sidecar_path(segment)) == 0
     dedupe = DayDedupe()
     dedupe.load(1, mapped)
+    dedupe.new(digests(range(30_000, 30_100)))  # puts the table behind the filter
+    assert dedupe.new([digest(7), digest(40_000)]) == [1]
+    assert resident(sidecar_path(segment)) == 0
     assert dedupe.new(digests(range(19_990, 20_010))) == list(range(10, 20))
     assert resident(sidecar_path(segment)) > 0
     dedupe.replace(2, table(range(30_000, 30_100)))
