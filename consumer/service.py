@@ -59,7 +59,7 @@ log = structlog.get_logger("service")
 BEAT_S = 1.0
 DRAIN_S = 30.0
 #: Share of the hand-over that is taken when the folding child gives way.
-PRESSED = 0.125
+PRESSED = 1 / 16
 #: How often a batch that found no room on the disk is tried again.
 ROOM_S = 0.5
 

@@ -104,7 +104,7 @@ class SubscriberSettings(Section):
     """Reception from the wire."""
 
     handover_mb: int = Field(
-        64,
+        128,
         ge=1,
         description="Received but not yet admitted, in MiB; beyond it arrivals are dropped and counted.",
     )

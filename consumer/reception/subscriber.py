@@ -75,7 +75,7 @@ class Subscriber(EventSource):
         self,
         clock: Clock,
         *,
-        handover_bytes: int = 64 * MIB,
+        handover_bytes: int = 128 * MIB,
         heartbeat_ivl_ms: int = 2_000,
         heartbeat_timeout_ms: int = 6_000,
         reconnect_ivl_ms: int = 100,
