@@ -1,7 +1,7 @@
 """Reception goes first: a child is stopped while events pile up, and goes on after.
 
-Niceness is not enough. On a small machine the child still takes caches and memory from the thread that
-receives, which then needs a third more time for an event.
+Niceness shares out the cores, and nothing else: caches, memory and disk are still shared with the thread that
+receives.
 """
 
 from __future__ import annotations
