@@ -141,10 +141,13 @@ def test_our_key_deleted_behind_our_back_is_written_again(
 
 
 def break_stream(subject: EtcdRegistry) -> None:
+    """Break a watch that the server has accepted: one that it has not is a contact that failed."""
     session = subject._session
     assert session is not None
-    assert session._watch is not None
-    session._watch._call.cancel()
+    watch = session._watch
+    assert watch is not None
+    eventually(lambda: watch._pending == 0)
+    watch._call.cancel()
 
 
 def test_a_broken_watch_resumes_where_it_was(server: LocalEtcd, subject: EtcdRegistry) -> None:
