@@ -5,7 +5,10 @@ advances before a send that may drop. A detector is C++ and we are not, so that 
 the cores that it shares than a detector would, messages are sealed before the run and wait in
 memory. Beyond `--ahead` of them, in a long run, they are sealed and sent by C (`benchmarks.sender`).
 It stands for another machine, so it goes before the service where it may raise its priority: what is
-lost because the sender had to wait for a core says nothing about the receiver.
+lost because the sender had to wait for a core says nothing about the receiver. For the same reason
+both of its threads share one core: a machine that stands still makes no events either, while one whose
+sending thread stands still alone drops what the receiver would have taken. What its queue had no
+room for is counted, and how much of it while the receiver had fetched all that was sent.
 
 With `--rate 0` it sends what the loopback takes: it waits where a detector would drop.
 """
@@ -14,15 +17,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import gc
 import json
 import os
+import struct
 import sys
+import termios
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import date
 from itertools import count, islice
+from pathlib import Path
 from typing import get_args
 
 import zmq
@@ -35,9 +42,10 @@ from consumer.wire.keys import Key, Scheme, key_from_hex, key_from_seed
 SEED = bytes(range(32))  # a test key
 SLICE_S = 0.002
 SEND_QUEUE = 1000
-#: Messages in one go at most: a publisher that had to wait for a core must not overflow its own queue,
-#: which no subscriber could help.
+#: Messages in one go at most, and the pause after them: a publisher that had to wait for a core must not
+#: overflow its own queue, which no subscriber could help.
 CATCH_UP = SEND_QUEUE // 4
+PAUSE_S = 0.001
 MODELS = 512
 #: Niceness, where the system allows it.
 AHEAD_OF_US = -10
@@ -45,6 +53,8 @@ AHEAD_OF_US = -10
 DAY = date(2017, 7, 5)
 #: Messages sealed before the run, about 2 KB each.
 AHEAD = 600_000
+
+_INT = struct.Struct("i")
 
 
 def bench_key(scheme: Scheme) -> Key:
@@ -65,31 +75,49 @@ def sealed(scheme: Scheme, models: Sequence[Template], first: int) -> Iterator[b
     return (sealer.encrypt(models[number % MODELS].with_number(number)) for number in count(first))
 
 
+def _unsent_bytes() -> int:
+    """What the kernel holds of our sockets' data that the other end has not taken."""
+    unsent = 0
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # most are no sockets
+            unsent += _INT.unpack(fcntl.ioctl(int(path.name), termios.TIOCOUTQ, bytes(_INT.size)))[
+                0
+            ]
+    return unsent
+
+
 def _publish(
-    socket: zmq.Socket[bytes],
     ahead: deque[bytes],
     sender: Sender,
     *,
     first: int,
     rate: float,
     seconds: float,
-) -> tuple[int, float]:
-    """Send for so long; how many were sent, and the seconds it took."""
-    number = 0
+) -> dict[str, float]:
+    """Send for so long; say how many, in how many seconds, and what the queue had no room for."""
+    number = dropped = unhelped = 0
     began = time.monotonic()
     end = began + seconds
     while (now := time.monotonic()) < end:
         due = int((now - began + SLICE_S) * rate) if rate else number + 64
         due = min(due, number + CATCH_UP)
         while number < due and ahead:
-            socket.send(ahead.popleft())
+            sender.pass_on(ahead.popleft())
             number += 1
         if number < due:
             sender.send(first + number, number, due - number)
             number = due
+        if sender.dropped > dropped:
+            unhelped += 0 if _unsent_bytes() else sender.dropped - dropped
+            dropped = sender.dropped
         if rate:
-            time.sleep(max(0.0, SLICE_S - (time.monotonic() - now)))
-    return number, time.monotonic() - began
+            time.sleep(max(PAUSE_S, SLICE_S - (time.monotonic() - now)))
+    return {
+        "published": number,
+        "seconds": time.monotonic() - began,
+        "dropped": dropped,
+        "dropped_with_nothing_unsent": unhelped,
+    }
 
 
 def main() -> int:
@@ -104,6 +132,8 @@ def main() -> int:
     asked = parser.parse_args()
     with contextlib.suppress(PermissionError):
         os.nice(AHEAD_OF_US)
+    if asked.rate:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     models = models_of(asked.scheme, asked.size)
     messages = sealed(asked.scheme, models, asked.first)
     wanted = int(asked.rate * asked.seconds * 1.01) if asked.rate else asked.ahead
@@ -112,17 +142,16 @@ def main() -> int:
     context = zmq.Context()
     socket = context.socket(zmq.XPUB)
     socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
-    socket.setsockopt(zmq.XPUB_NODROP, int(asked.rate == 0))
+    # With it, what the queue has no room for comes back to us, to be counted and dropped here.
+    socket.setsockopt(zmq.XPUB_NODROP, 1)
     socket.setsockopt(zmq.LINGER, 5000)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
     print(json.dumps({"endpoint": f"tcp://127.0.0.1:{port}"}), flush=True)
     socket.recv()  # the subscription
     sys.stdin.readline()
-    sender = Sender(socket, bench_key(asked.scheme), models)
-    published, seconds = _publish(
-        socket, ahead, sender, first=asked.first, rate=asked.rate, seconds=asked.seconds
-    )
-    print(json.dumps({"published": published, "seconds": seconds}), flush=True)
+    sender = Sender(socket, bench_key(asked.scheme), models, drops=asked.rate > 0)
+    report = _publish(ahead, sender, first=asked.first, rate=asked.rate, seconds=asked.seconds)
+    print(json.dumps(report), flush=True)
     socket.close()
     context.term()
     return 0

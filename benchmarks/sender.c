@@ -1,5 +1,6 @@
 /* Seals and sends as a detector does, which is no Python either: see `benchmarks.sender`. */
 
+#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,18 +14,21 @@ typedef struct {
     int (*init_size)(zmq_message *, size_t);
     void *(*data)(zmq_message *);
     int (*send)(zmq_message *, void *, int);
+    int (*close)(zmq_message *);
     void *socket;
     const u8 *secret;
     uint32_t models;
     const u8 *const *plaintexts;
     const uint32_t *sizes;
     const uint32_t *digits_at;
+    int flags;
+    long dropped;
 } sender;
 
 enum { NONCE = 12, TAG = 16, DIGITS = 12, LONGEST = 1 << 20 };
 
 /* Messages number `first` to `first + count`; returns how many were sent. */
-long send_run(const sender *s, uint64_t first, uint64_t counter, long count) {
+long send_run(sender *s, uint64_t first, uint64_t counter, long count) {
     static u8 plaintext[LONGEST];
     for (long done = 0; done < count; done++, counter++) {
         uint32_t model = (uint32_t)((first + (uint64_t)done) % s->models);
@@ -41,7 +45,11 @@ long send_run(const sender *s, uint64_t first, uint64_t counter, long count) {
         u8 *to = s->data(&message);
         memcpy(to, nonce, NONCE);
         s->encrypt(to + NONCE, NULL, plaintext, size, NULL, 0, NULL, nonce, s->secret);
-        if (s->send(&message, s->socket, 0) < 0) return done;
+        if (s->send(&message, s->socket, s->flags) < 0) {
+            if (errno != EAGAIN) return done;
+            s->close(&message);
+            s->dropped++;
+        }
     }
     return count;
 }

@@ -30,25 +30,38 @@ class _Sender(ctypes.Structure):
         ("init_size", ctypes.c_void_p),
         ("data", ctypes.c_void_p),
         ("send", ctypes.c_void_p),
+        ("close", ctypes.c_void_p),
         ("socket", ctypes.c_void_p),
         ("secret", ctypes.c_char_p),
         ("models", ctypes.c_uint32),
         ("plaintexts", ctypes.POINTER(ctypes.c_char_p)),
         ("sizes", ctypes.POINTER(ctypes.c_uint32)),
         ("digits_at", ctypes.POINTER(ctypes.c_uint32)),
+        ("flags", ctypes.c_int),
+        ("dropped", ctypes.c_long),
     )
 
 
 class Sender:
-    """Seals and sends numbered events on a socket. `models` are plaintexts of the key's scheme."""
+    """Seals and sends numbered events on a socket.
 
-    def __init__(self, socket: zmq.Socket[bytes], key: Key, models: Sequence[Template]) -> None:
+    Args:
+        socket: an XPUB socket that says when its queue is full (`XPUB_NODROP`).
+        models: plaintexts of the key's scheme.
+        drops: whether a message is dropped and counted then, as a detector's is, or has to wait.
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], key: Key, models: Sequence[Template], *, drops: bool
+    ) -> None:
         self._socket = socket
+        self._flags = zmq.DONTWAIT if drops else 0
+        self._dropped = 0
         self._models = models
         self._sealer = Sealer(key)
         self._run = _compiled() if key.scheme == "chacha20poly1305-v1" else None
         if self._run is not None:
-            self._told = _told(socket, key, models)
+            self._told = _told(socket, key, models, self._flags)
 
     def send(self, first: int, counter: int, count: int) -> None:
         """Send events number `first` and following, sealed under nonces from `counter` on."""
@@ -60,7 +73,19 @@ class Sender:
         self._sealer.counter = counter
         for number in range(first, first + count):
             model = self._models[number % len(self._models)]
-            self._socket.send(self._sealer.encrypt(model.with_number(number)))
+            self.pass_on(self._sealer.encrypt(model.with_number(number)))
+
+    def pass_on(self, message: bytes) -> None:
+        """Send a message that was sealed before."""
+        try:
+            self._socket.send(message, self._flags)
+        except zmq.Again:
+            self._dropped += 1
+
+    @property
+    def dropped(self) -> int:
+        """Messages that the queue had no room for."""
+        return self._dropped + (self._told.dropped if self._run is not None else 0)
 
 
 def _compiled() -> Any:
@@ -78,7 +103,7 @@ def _compiled() -> Any:
     return run
 
 
-def _told(socket: zmq.Socket[bytes], key: Key, models: Sequence[Template]) -> _Sender:
+def _told(socket: zmq.Socket[bytes], key: Key, models: Sequence[Template], flags: int) -> _Sender:
     sodium = ctypes.CDLL(import_module("nacl._sodium").__file__)
     libzmq = ctypes.CDLL(import_module("zmq.backend.cython._zmq").__file__)
     plaintexts = [model.with_number(0) for model in models]
@@ -91,6 +116,7 @@ def _told(socket: zmq.Socket[bytes], key: Key, models: Sequence[Template]) -> _S
                 libzmq.zmq_msg_init_size,
                 libzmq.zmq_msg_data,
                 libzmq.zmq_msg_send,
+                libzmq.zmq_msg_close,
             )
         ),
         socket.underlying,
@@ -99,6 +125,7 @@ def _told(socket: zmq.Socket[bytes], key: Key, models: Sequence[Template]) -> _S
         (ctypes.c_char_p * len(models))(*plaintexts),
         numbers(*map(len, plaintexts)),
         numbers(*(len(model.head) for model in models)),
+        flags,
     )
 
 
