@@ -19,7 +19,8 @@ from consumer.demo.deployment import SAMPLE
 from consumer.errors import JournalError
 from consumer.journal import Journal
 from consumer.replay.flows import FlowRecording
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from index.catalogue import Catalogue
 from proto.network_security_pb2 import NetworkSecurityEvent
 

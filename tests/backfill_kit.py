@@ -27,7 +27,8 @@ from consumer.commands import backfill
 from consumer.errors import DayfoldError
 from consumer.health.status import write_status
 from consumer.journal import DataLock, Journal
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from consumer.wire.identity import identity_digest
 from consumer.wire.profiles import Profiles
 from proto.network_security_pb2 import NetworkSecurityEvent

@@ -22,7 +22,8 @@ from consumer.journal import open_chunk
 from consumer.quarantine.quarantine import Quarantine
 from consumer.questions.why import SERIES_IN_WORDS
 from consumer.settings import Settings
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from embed.rows import JSON, RowFacts
 from index.catalogue import Catalogue
 from index.chunks import Chunk

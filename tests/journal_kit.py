@@ -12,7 +12,7 @@ from consumer.clock import ManualClock
 from consumer.days import NS_PER_SECOND, day_bounds_ns
 from consumer.errors import JournalError
 from consumer.journal import Journal, open_chunk
-from consumer.wire.admission import Admitted
+from consumer.wire.admitted import Admitted
 from consumer.wire.identity import identity_digest
 
 UTC = ZoneInfo("UTC")

@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo
 from consumer.care.offline import OfflineDays
 from consumer.demo.deployment import SAMPLE
 from consumer.replay.flows import FlowRecording
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from tests.data_folder_kit import quarantine_of, settings_of
 
 UTC = ZoneInfo("UTC")

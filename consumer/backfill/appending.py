@@ -17,7 +17,8 @@ from consumer.journal import Journal
 from consumer.reception.sources import Arrival
 from consumer.retention.forget import tombstones
 from consumer.settings import Settings
-from consumer.wire.admission import YEAR_2000_NS, Admission, Admitted, Refused
+from consumer.wire.admission import YEAR_2000_NS, Admission, Refused
+from consumer.wire.admitted import Admitted
 from consumer.wire.profiles import Profiles
 from proto.admission_pb2 import AdmissionEvent
 

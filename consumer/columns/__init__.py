@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
-from itertools import repeat
-from typing import Any, Final, Protocol, TypeVar, cast
+from typing import Any, Final, Protocol, cast
 
 import structlog
 
 log = structlog.get_logger("columns")
 
 #: Of `columns.c`, counted up with every change of what it offers.
-VERSION: Final = 1
+VERSION: Final = 2
 
 #: The functions that `bind` is told of, in its order, and the modules whose libraries have them.
 _FUNCTIONS: Final = (
@@ -33,9 +32,6 @@ _FUNCTIONS: Final = (
     ("zmq.backend.cython._zmq", "zmq_msg_more"),
     ("zmq.backend.cython._zmq", "zmq_msg_close"),
 )
-
-
-Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
 class Columns(Protocol):
@@ -69,11 +65,12 @@ class Columns(Protocol):
     def marks(self, payloads: Sequence[bytes], timed: bool) -> tuple[list[int], list[bytes]] | None:
         """Times (UTC ns) and identity digests of events; the twin is `admission.marks`."""
 
-    def rows(self, kind: type[Row], count: int, columns: tuple[Any, ...]) -> list[Row]:
-        """Named tuples out of columns; the twin is `rows` of this package."""
+    def encode(self, *columns: list[Any]) -> bytes | None:
+        """The records of events, None if one does not fit into a record; see `record.encode`.
 
-    def encode(self, events: Sequence[tuple[Any, ...]]) -> bytes | None:
-        """The records of events, None if one does not fit into a record; see `record.encode`."""
+        The columns are those of `Batch.columns`, in their order. Raises ValueError if one has
+        another length than the others.
+        """
 
 
 @cache
@@ -94,19 +91,6 @@ def load() -> Columns | None:
         log.info("nothing compiled is used; reception takes twice the time", reason=str(error))
         return None
     return found
-
-
-def rows(kind: type[Row], count: int, columns: tuple[Any, ...]) -> list[Row]:
-    """`count` named tuples. A column is a list of so many values, or one value for all.
-
-    Raises ValueError if a list has another length, TypeError if `kind` is no named tuple.
-    """
-    found = compiled()
-    if found is not None:
-        return found.rows(kind, count, columns)
-    filled = [column if isinstance(column, list) else repeat(column, count) for column in columns]
-    # Half the time of a named tuple's own constructor, which is Python.
-    return list(map(partial(tuple.__new__, kind), zip(*filled, strict=True)))
 
 
 def _address(module: str, name: str) -> int:

@@ -359,82 +359,44 @@ done:
     return result;
 }
 
-/* --- columns into rows: the twin is `zip` --- */
-
-static PyObject *rows(PyObject *self, PyObject *args) {
-    PyTypeObject *kind;
-    PyObject *columns;
-    Py_ssize_t count;
-    if (!PyArg_ParseTuple(args, "O!nO!", &PyType_Type, &kind, &count, &PyTuple_Type, &columns))
-        return NULL;
-    if (!PyType_IsSubtype(kind, &PyTuple_Type) || count < 0 ||
-        kind->tp_basicsize != PyTuple_Type.tp_basicsize) {
-        PyErr_SetString(PyExc_TypeError, "a kind of row is a named tuple");
-        return NULL;
-    }
-    Py_ssize_t width = PyTuple_GET_SIZE(columns);
-    for (Py_ssize_t i = 0; i < width; i++) {
-        PyObject *column = PyTuple_GET_ITEM(columns, i);
-        if (PyList_Check(column) && PyList_GET_SIZE(column) != count) {
-            PyErr_SetString(PyExc_ValueError, "a column has as many entries as there are rows");
-            return NULL;
-        }
-    }
-    PyObject *made = PyList_New(count);
-    for (Py_ssize_t row = 0; made != NULL && row < count; row++) {
-        PyObject *one = kind->tp_alloc(kind, width);
-        if (one == NULL) {
-            Py_CLEAR(made);
-            break;
-        }
-        for (Py_ssize_t i = 0; i < width; i++) {
-            PyObject *column = PyTuple_GET_ITEM(columns, i);
-            PyTuple_SET_ITEM(one, i,
-                             Py_NewRef(PyList_Check(column) ? PyList_GET_ITEM(column, row) : column));
-        }
-        PyList_SET_ITEM(made, row, one);
-    }
-    return made;
-}
-
 /* --- into the journal: the twin is `consumer.journal.record.encode` --- */
 
-/* The columns of `consumer.wire.admission.Admitted`. */
-enum { DAY, TIME, OWN_TIME, MARK, ARRIVAL, PAYLOAD, RAW_SIZE, COMPRESSED, ADMITTED };
+/* The columns of `consumer.wire.admitted.Batch`, without the day. */
+enum { TIME, OWN_TIME, MARK, ARRIVAL, PAYLOAD, RAW_SIZE, COMPRESSED, COLUMNS };
 enum { FRAME_HEAD = 8, RECORD_HEAD = 37 };
 
-static PyObject *encode(PyObject *self, PyObject *given) {
-    PyObject *events = PySequence_Fast(given, "events"), *records = NULL;
-    if (events == NULL) return NULL;
-    Py_ssize_t count = PySequence_Fast_GET_SIZE(events), size = 0;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *event = PySequence_Fast_GET_ITEM(events, i);
-        if (!PyTuple_Check(event) || PyTuple_GET_SIZE(event) != ADMITTED ||
-            !PyBytes_CheckExact(PyTuple_GET_ITEM(event, PAYLOAD)) ||
-            !PyBytes_CheckExact(PyTuple_GET_ITEM(event, MARK)) ||
-            PyBytes_GET_SIZE(PyTuple_GET_ITEM(event, MARK)) != DIGEST ||
-            PyBytes_GET_SIZE(PyTuple_GET_ITEM(event, PAYLOAD)) > INT32_MAX) {
-            goto unusual;
-        }
-        size += FRAME_HEAD + RECORD_HEAD + PyBytes_GET_SIZE(PyTuple_GET_ITEM(event, PAYLOAD));
-    }
-    if ((records = PyBytes_FromStringAndSize(NULL, size)) == NULL) {
-        Py_DECREF(events);
+static PyObject *encode(PyObject *self, PyObject *args) {
+    PyObject *column[COLUMNS], *records = NULL;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!O!O!", &PyList_Type, column, &PyList_Type, column + 1,
+                          &PyList_Type, column + 2, &PyList_Type, column + 3, &PyList_Type,
+                          column + 4, &PyList_Type, column + 5, &PyList_Type, column + 6))
         return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(column[MARK]), size = 0;
+    for (int i = 0; i < COLUMNS; i++) {
+        if (PyList_GET_SIZE(column[i]) != count)
+            return PyErr_Format(PyExc_ValueError, "a column has as many entries as there are events");
     }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *payload = PyList_GET_ITEM(column[PAYLOAD], i);
+        PyObject *mark = PyList_GET_ITEM(column[MARK], i);
+        if (!PyBytes_CheckExact(payload) || PyBytes_GET_SIZE(payload) > INT32_MAX ||
+            !PyBytes_CheckExact(mark) || PyBytes_GET_SIZE(mark) != DIGEST)
+            goto unusual;
+        size += FRAME_HEAD + RECORD_HEAD + PyBytes_GET_SIZE(payload);
+    }
+    if ((records = PyBytes_FromStringAndSize(NULL, size)) == NULL) return NULL;
     u8 *to = (u8 *)PyBytes_AS_STRING(records);
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *event = PySequence_Fast_GET_ITEM(events, i);
-        PyObject *payload = PyTuple_GET_ITEM(event, PAYLOAD);
-        long long time_ns = PyLong_AsLongLong(PyTuple_GET_ITEM(event, TIME));
-        long long arrival_ns = PyLong_AsLongLong(PyTuple_GET_ITEM(event, ARRIVAL));
-        unsigned long raw_size = PyLong_AsUnsignedLong(PyTuple_GET_ITEM(event, RAW_SIZE));
-        int own_time = PyObject_IsTrue(PyTuple_GET_ITEM(event, OWN_TIME));
-        int compressed = PyObject_IsTrue(PyTuple_GET_ITEM(event, COMPRESSED));
+        PyObject *payload = PyList_GET_ITEM(column[PAYLOAD], i);
+        long long time_ns = PyLong_AsLongLong(PyList_GET_ITEM(column[TIME], i));
+        long long arrival_ns = PyLong_AsLongLong(PyList_GET_ITEM(column[ARRIVAL], i));
+        unsigned long raw_size = PyLong_AsUnsignedLong(PyList_GET_ITEM(column[RAW_SIZE], i));
+        int own_time = PyList_GET_ITEM(column[OWN_TIME], i) == Py_True;
+        int compressed = PyList_GET_ITEM(column[COMPRESSED], i) == Py_True;
         if (PyErr_Occurred() || raw_size > UINT32_MAX) goto unusual;
         size_t stored = (size_t)PyBytes_GET_SIZE(payload);
         u8 *body = to + FRAME_HEAD, *at = put64(put64(body, (uint64_t)time_ns), (uint64_t)arrival_ns);
-        memcpy(at, PyBytes_AS_STRING(PyTuple_GET_ITEM(event, MARK)), DIGEST);
+        memcpy(at, PyBytes_AS_STRING(PyList_GET_ITEM(column[MARK], i)), DIGEST);
         at += DIGEST;
         *at++ = (u8)(compressed | own_time << 1);
         at = put32(at, (uint32_t)raw_size);
@@ -443,11 +405,9 @@ static PyObject *encode(PyObject *self, PyObject *given) {
         put32(put32(to, length), (uint32_t)zlib_crc32(0, body, length));
         to = at + stored;
     }
-    Py_DECREF(events);
     return records;
 unusual:
     PyErr_Clear();
-    Py_DECREF(events);
     Py_XDECREF(records);
     Py_RETURN_NONE;
 }
@@ -457,8 +417,7 @@ static PyMethodDef functions[] = {
     {"receive", receive, METH_VARARGS, NULL},
     {"open_v1", open_v1, METH_VARARGS, NULL},
     {"marks", marks, METH_VARARGS, NULL},
-    {"rows", rows, METH_VARARGS, NULL},
-    {"encode", encode, METH_O, NULL},
+    {"encode", encode, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -468,6 +427,6 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__compiled(void) {
     PyObject *made = PyModule_Create(&module);
-    if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 1) < 0) Py_CLEAR(made);
+    if (made != NULL && PyModule_AddIntConstant(made, "VERSION", 2) < 0) Py_CLEAR(made);
     return made;
 }

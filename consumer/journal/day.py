@@ -32,7 +32,7 @@ from consumer.journal.sidecar import (
     sidecar_path,
     write_sidecar,
 )
-from consumer.wire.admission import Admitted
+from consumer.wire.admitted import Batch
 
 #: A segment is also closed after so many records: until then their digests are held in memory.
 LARGEST_SEGMENT_RECORDS = 1 << 18
@@ -277,15 +277,11 @@ class DayJournal:
             extent.bytes + size <= self._segment_bytes and extent.records < LARGEST_SEGMENT_RECORDS
         )
 
-    def confirm(
-        self, writer: SegmentWriter, events: Sequence[Admitted], size: int, now_ns: int
-    ) -> None:
+    def confirm(self, writer: SegmentWriter, events: Batch, size: int, now_ns: int) -> None:
         """Count events that were written to `writer`, and remember their digests."""
-        writer.confirm(
-            size, len(events), [event.time_ns for event in events], events[-1].arrival_ns
-        )
+        writer.confirm(size, len(events), events.times_ns, events.arrivals_ns[-1])
         if self.dedupe is not None:
-            self.dedupe.add(writer.number, [event.digest for event in events])
+            self.dedupe.add(writer.number, events.digests)
         self.last_append_ns = now_ns
         self.unsealed = True
 

@@ -32,7 +32,7 @@ from consumer.journal.removal import DayRemoval
 from consumer.journal.retired import Why, is_retired
 from consumer.journal.seal import Seal, write_seal
 from consumer.journal.segment import SegmentWriter, Write
-from consumer.wire.admission import Admitted
+from consumer.wire.admitted import Admitted, Batch, by_day
 
 log = structlog.get_logger("journal")
 
@@ -54,7 +54,7 @@ class _Written:
 
     state: DayJournal
     writer: SegmentWriter
-    events: Sequence[Admitted]
+    events: Batch
     size: int
 
 
@@ -213,14 +213,14 @@ class Journal:
         repeats: list[tuple[DayJournal, int]] = []
         reported = len(self.recovered)
         try:
-            for day, group in _by_day(events):
-                state = self._day(day)
-                new = state.load_dedupe(self.recovered).new([event.digest for event in group])
-                if len(new) < len(group):
-                    repeats.append((state, len(group) - len(new)))
-                    group = [group[position] for position in new]
-                if group:
-                    self._write_group(state, group, written)
+            for batch in by_day(events):
+                state = self._day(batch.day)
+                new = state.load_dedupe(self.recovered).new(batch.digests)
+                if len(new) < len(batch):
+                    repeats.append((state, len(batch) - len(new)))
+                    batch = batch.only(new)
+                if batch:
+                    self._write_batch(state, batch, written)
         except BaseException:
             self._undo(written)
             raise
@@ -228,15 +228,13 @@ class Journal:
             self._report(reported)
         return self._count(written, repeats)
 
-    def _write_group(
-        self, state: DayJournal, events: Sequence[Admitted], written: list[_Written]
-    ) -> None:
-        data = encode(events)
+    def _write_batch(self, state: DayJournal, batch: Batch, written: list[_Written]) -> None:
+        data = encode(batch)
         writer, created = state.room_for(len(data))
         if created:
             self._commits.created((state.folder, self._root))
             self._house.wake()  # the segment before it may have been retired
-        written.append(_Written(state, writer, events, len(data)))
+        written.append(_Written(state, writer, batch, len(data)))
         writer.append(data)
 
     def _undo(self, written: Sequence[_Written]) -> None:
@@ -260,7 +258,7 @@ class Journal:
             state.last_used = used
             self._commits.written(part.writer, count)
             self._house.counted(state)
-            self._raise_watermark(max(event.time_ns for event in part.events))
+            self._raise_watermark(max(part.events.times_ns))
         for state, count in repeats:
             duplicates += count
             state.duplicates += count
@@ -394,11 +392,3 @@ class Journal:
     def _report(self, since: int) -> None:
         for found in self.recovered[since:]:
             log.warning("journal recovered", kind=found.kind, detail=found.message)
-
-
-def _by_day(events: Sequence[Admitted]) -> list[tuple[date, Sequence[Admitted]]]:
-    """Group a batch by day, in order. Nearly always it is of one day."""
-    days = {event.day for event in events}
-    if len(days) == 1:
-        return [(days.pop(), events)]
-    return [(day, [event for event in events if event.day == day]) for day in sorted(days)]

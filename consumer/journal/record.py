@@ -12,7 +12,7 @@ A record is a frame (see `frames`) whose body is, little-endian::
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import lz4.block
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from consumer import columns
 from consumer.journal.frames import FRAME, FRAME_BYTES, BadFrameError, FrameRules, Frames
-from consumer.wire.admission import Admitted
+from consumer.wire.admitted import Admitted, Batch
 
 HEAD = struct.Struct("<qq16sBI")
 HEAD_BYTES = HEAD.size
@@ -48,17 +48,17 @@ class Record(NamedTuple):
     own_time: bool
 
 
-def encode(events: Sequence[Admitted]) -> bytes:
-    """Return the records of `events`, one behind the other.
+def encode(batch: Batch) -> bytes:
+    """Return the records of events, one behind the other.
 
     Raises struct.error if a time or a size of one does not fit into a record.
     """
     compiled = columns.compiled()
-    records = None if compiled is None else compiled.encode(events)
-    return encode_plainly(events) if records is None else records
+    records = None if compiled is None else compiled.encode(*batch.columns())
+    return encode_plainly(batch) if records is None else records
 
 
-def encode_plainly(events: Sequence[Admitted]) -> bytes:
+def encode_plainly(events: Iterable[Admitted]) -> bytes:
     """`encode` without what is compiled."""
     crc32, pack_frame, pack_head = zlib.crc32, FRAME.pack, HEAD.pack
     pieces: list[bytes] = []

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import compress, groupby
-from operator import attrgetter
+from itertools import accumulate, compress
 
 import structlog
 
@@ -26,8 +26,9 @@ from consumer.journal import Journal
 from consumer.quarantine.quarantine import Quarantine, Quarantined
 from consumer.quarantine.retry import Retry
 from consumer.reception.desks import Desk, Desks, is_logged
-from consumer.reception.sources import Arrival, EventSource
-from consumer.wire.admission import Admission, Admitted, Refused
+from consumer.reception.sources import Arrival, EventSource, Run, runs_of
+from consumer.wire.admission import Admission, Refused
+from consumer.wire.admitted import Admitted, Batch, by_day, joined
 from consumer.wire.envelope import Envelope, Opened
 from consumer.wire.keys import KeyRing
 from consumer.wire.losses import LossLedger
@@ -50,9 +51,6 @@ NEAR_COUNTER = 1 << 16
 # What a new key may open, and what a clock that was set right may admit.
 KEYED_REASONS = ("unknown_key", "tampered")
 RETRIED_REASONS = (*KEYED_REASONS, "future")
-
-_sender = attrgetter("detector", "sealed")
-_arrived, _message = attrgetter("arrival_ns"), attrgetter("message")
 
 
 @dataclass(slots=True)
@@ -167,41 +165,37 @@ class Intake:
         except DayfoldError as error:
             self._on_fatal(error)
 
-    def accept(self, arrivals: list[Arrival]) -> None:
+    def accept(self, arrivals: Sequence[Arrival]) -> None:
         """Take a batch the whole way to the journal.
 
         Raises:
             JournalError: the journal did not take the batch; the messages of this batch are then
                 not acknowledged and count as received but not journaled.
         """
-        self.counts.received += len(arrivals)
-        self.counts.received_bytes += sum(map(len, map(_message, arrivals)))
-        admitted: list[Admitted] = []
-        for (detector, sealed), run in groupby(arrivals, _sender):
-            desk = self._desks[detector]
-            for sent in _slices(list(run)):
-                admitted += self._take(desk, detector, sent, sealed=sealed)
+        admitted: list[Batch] = []
+        for run in runs_of(arrivals):
+            self.counts.received += len(run.messages)
+            self.counts.received_bytes += sum(map(len, run.messages))
+            for sent in _slices(run):
+                admitted += self._take(self._desks[run.detector], sent)
         if admitted:
-            self._append(admitted)
+            self._append(joined(admitted))
 
-    def _take(
-        self, desk: Desk, detector: str, sent: list[Arrival], *, sealed: bool
-    ) -> Sequence[Admitted]:
+    def _take(self, desk: Desk, sent: Run) -> list[Batch]:
         """Open and admit messages of one detector; refuse the others."""
-        messages = list(map(_message, sent))
-        if sealed:
-            burst = self._envelope.open_all(detector, messages)
+        if sent.sealed:
+            burst = self._envelope.open_all(sent.detector, sent.messages)
             if burst.refused:
-                sent = self._refuse_unopened(detector, sent, burst)
+                sent = self._refuse_unopened(sent, burst)
             desk.schemes.update(burst.schemes)
-            self._note_counters(detector, burst.counters)
+            self._note_counters(sent.detector, burst.counters)
         else:
-            burst = Burst(messages, [None] * len(messages))
+            burst = Burst(sent.messages, [None] * len(sent.messages))
         if desk.logged_only:
             sent = self._keep_logged(desk, sent, burst)
         return self._admit(desk, sent, burst)
 
-    def _append(self, admitted: list[Admitted]) -> None:
+    def _append(self, admitted: Sequence[Admitted]) -> None:
         done = self._journal.append(admitted)
         self.counts.journaled += done.added
         self.counts.duplicates += done.duplicates
@@ -212,21 +206,19 @@ class Intake:
         desk = self._desks.get(detector)
         return None if desk is None else desk.found()
 
-    def _refuse_unopened(
-        self, detector: str, sent: Sequence[Arrival], burst: Burst
-    ) -> list[Arrival]:
+    def _refuse_unopened(self, sent: Run, burst: Burst) -> Run:
         """Refuse what did not open; return the messages that did."""
-        kept: list[Arrival] = []
-        last = self._last_counter.get(detector)
-        for place, arrival in enumerate(sent):
+        opened = 0
+        last = self._last_counter.get(sent.detector)
+        for place, arrival in enumerate(sent.rows()):
             error = burst.refused.get(place)
             if error is None:
-                counter = burst.counters[len(kept)]
+                counter = burst.counters[opened]
                 last = last if counter is None else counter
-                kept.append(arrival)
+                opened += 1
             else:
                 self._refuse(arrival, _why(error, arrival, last), str(error))
-        return kept
+        return sent.where([place not in burst.refused for place in range(len(sent.messages))])
 
     def _note_counters(self, detector: str, counters: Sequence[int | None]) -> None:
         seen = [counter for counter in counters if counter is not None]
@@ -234,27 +226,27 @@ class Intake:
             self._last_counter[detector] = seen[-1]
             self.losses.note_all(detector, seen)
 
-    def _keep_logged(self, desk: Desk, sent: Sequence[Arrival], burst: Burst) -> list[Arrival]:
+    def _keep_logged(self, desk: Desk, sent: Run, burst: Burst) -> Run:
         """Keep in the burst what a detector would have logged; the rest is counted and dropped."""
         logged = list(map(is_logged, burst.payloads))
         self._count_filtered(desk, logged.count(False))
         burst.payloads = list(compress(burst.payloads, logged))
         burst.blocks = list(compress(burst.blocks, logged))
-        return list(compress(sent, logged))
+        return sent.where(logged)
 
     def _count_filtered(self, desk: Desk, count: int) -> None:
         self.counts.filtered += count
         desk.filtered += count
 
-    def _admit(self, desk: Desk, sent: Sequence[Arrival], burst: Burst) -> Sequence[Admitted]:
+    def _admit(self, desk: Desk, sent: Run, burst: Burst) -> list[Batch]:
         """Admit what was opened; refuse what is not an event of any day."""
-        answers = desk.admit_all(burst.payloads, burst.blocks, list(map(_arrived, sent)))
-        admitted = [answer for answer in answers if type(answer) is Admitted]
-        if len(admitted) < len(answers):
-            for arrival, answer in zip(sent, answers, strict=True):
-                if isinstance(answer, Refused):
-                    self._refuse(arrival, answer.reason, answer.detail)
-        return admitted
+        answers = desk.admit_all(burst.payloads, burst.blocks, sent.arrivals_ns)
+        if isinstance(answers, Batch):
+            return [answers]
+        for arrival, answer in zip(sent.rows(), answers, strict=True):
+            if isinstance(answer, Refused):
+                self._refuse(arrival, answer.reason, answer.detail)
+        return by_day([answer for answer in answers if isinstance(answer, Admitted)])
 
     def _refuse(self, arrival: Arrival, reason: str, detail: str) -> None:
         self.counts.quarantined += 1
@@ -308,18 +300,17 @@ class Intake:
             self.losses.note(message.detector, opened.counter)
 
 
-def _slices(arrivals: list[Arrival]) -> Iterator[list[Arrival]]:
+def _slices(run: Run) -> Iterator[Run]:
     """The same messages, so few at a time that what they decompress to has a limit.
 
     Once admitted, an event is held as it was received.
     """
-    begin = size = 0
-    for place, length in enumerate(map(len, map(_message, arrivals))):
-        size += length
-        if size > OPENED_BYTES and place > begin:
-            yield arrivals[begin:place]
-            begin, size = place, length
-    yield arrivals[begin:]
+    ends = list(accumulate(map(len, run.messages)))
+    begin = before = 0
+    while begin < len(ends):
+        end = max(begin + 1, bisect_right(ends, before + OPENED_BYTES))
+        yield run.between(begin, end)
+        begin, before = end, ends[end - 1]
 
 
 def _why(error: EnvelopeError, arrival: Arrival, last: int | None) -> str:

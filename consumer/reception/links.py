@@ -8,13 +8,12 @@ from typing import Final
 
 import zmq
 
-from consumer import columns
 from consumer.clock import Clock
 from consumer.errors import ConfigurationError
 from consumer.reception.endpoints import Endpoint, check_endpoint
 from consumer.reception.handover import Handover, Lane
 from consumer.reception.link import DetectorLink, Link, LinkOptions, LinkRecord, tell
-from consumer.reception.sources import Arrival
+from consumer.reception.sources import Run
 
 MIB: Final = 1024 * 1024
 BURST_MESSAGES: Final = 256
@@ -32,7 +31,7 @@ _REOPEN_S: Final = 10.0
 #: Detector and address.
 Name = tuple[str, str]
 #: What one socket gave, and the lane of its detector.
-Burst = tuple[Lane, list[Arrival]]
+Burst = tuple[Lane, Run]
 
 
 class Links:
@@ -96,24 +95,25 @@ class Links:
                 link.watch(self._records[name], self._clock.now_ns())
                 self._unsettled = True
             if link.socket in ready:
-                if arrivals := self._burst(name, link, most):
-                    found.append((self._records[name].lane, arrivals))
+                run = self._burst(name, link, most)
+                if run is not None:
+                    found.append((self._records[name].lane, run))
                 self.emptied = self.emptied and link.emptied
         return found
 
-    def _burst(self, name: Name, link: Link, most: int) -> list[Arrival]:
+    def _burst(self, name: Name, link: Link, most: int) -> Run | None:
         record = self._records[name]
         if self._handover.would_drop(record.lane):
             # Not to lose the time for what can be kept on what cannot.
             self._handover.drop(record.lane, link.discard(record, DISCARDED_AT_ONCE))
             record.last_arrival_ns = self._clock.now_ns()
-            return []
+            return None
         messages = link.burst(record, most, BURST_BYTES)
         if not messages:
-            return []
-        detector, now_ns = record.detector, self._clock.now_ns()
+            return None
+        now_ns = self._clock.now_ns()
         record.note_burst(messages, now_ns)
-        return columns.rows(Arrival, len(messages), (detector, now_ns, messages, True))
+        return Run(record.detector, [now_ns] * len(messages), messages)
 
     def settle(self, wanted: Mapping[Name, Endpoint], *, changed: bool) -> None:
         """Make the links what is wanted: open, let go after the grace time, take back, renew.
@@ -178,10 +178,10 @@ class Links:
     def _take_down(self, name: Name, link: Link) -> None:
         """Close the sockets, after reading what is left in them."""
         for _ in range(LAST_BURSTS):
-            arrivals = self._burst(name, link, BURST_MESSAGES)
-            if not arrivals:
+            run = self._burst(name, link, BURST_MESSAGES)
+            if run is None:
                 break
-            self._handover.put(self._records[name].lane, arrivals)
+            self._handover.put(self._records[name].lane, run.rows())
         self._poller.unregister(link.socket)
         if link.monitor is not None:
             self._poller.unregister(link.monitor)

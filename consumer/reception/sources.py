@@ -7,12 +7,15 @@ that is started, asked for the next messages, and stopped.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import compress, groupby
+from operator import attrgetter
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, overload
 
 
 class Arrival(NamedTuple):
-    """One message as it arrived. A named tuple, because each message makes one.
+    """One message as it arrived.
 
     Attributes:
         detector: instance name of the detector that sent it.
@@ -25,6 +28,70 @@ class Arrival(NamedTuple):
     arrival_ns: int
     message: bytes
     sealed: bool = True
+
+
+class Run(NamedTuple):
+    """Messages of one detector that arrived one after the other, as columns; see `Arrival`."""
+
+    detector: str
+    arrivals_ns: list[int]
+    messages: list[bytes]
+    sealed: bool = True
+
+    def rows(self) -> list[Arrival]:
+        """The messages one by one."""
+        columns = zip(self.arrivals_ns, self.messages, strict=True)
+        return [Arrival(self.detector, at_ns, message, self.sealed) for at_ns, message in columns]
+
+    def between(self, begin: int, end: int) -> Run:
+        """The messages from place `begin` up to `end`."""
+        return self._replace(
+            arrivals_ns=self.arrivals_ns[begin:end], messages=self.messages[begin:end]
+        )
+
+    def where(self, chosen: Sequence[bool]) -> Run:
+        """The messages that are chosen, one answer for each."""
+        return self._replace(
+            arrivals_ns=list(compress(self.arrivals_ns, chosen)),
+            messages=list(compress(self.messages, chosen)),
+        )
+
+
+class Arrivals(Sequence[Arrival]):
+    """What was taken, as runs, so that reception need not make a row of each message.
+
+    As a sequence it gives the rows.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = runs
+
+    def __len__(self) -> int:
+        return sum(len(run.messages) for run in self.runs)
+
+    def __iter__(self) -> Iterator[Arrival]:
+        return (arrival for run in self.runs for arrival in run.rows())
+
+    @overload
+    def __getitem__(self, place: int) -> Arrival: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Arrival]: ...
+
+    def __getitem__(self, place: int | slice) -> Arrival | Sequence[Arrival]:
+        return list(self)[place]
+
+
+def runs_of(arrivals: Sequence[Arrival]) -> Sequence[Run]:
+    """The same messages as runs, as few as keep their order."""
+    if isinstance(arrivals, Arrivals):
+        return arrivals.runs
+    runs: list[Run] = []
+    for (detector, sealed), group in groupby(arrivals, attrgetter("detector", "sealed")):
+        rows = list(group)
+        times = [arrival.arrival_ns for arrival in rows]
+        runs.append(Run(detector, times, [arrival.message for arrival in rows], sealed))
+    return runs
 
 
 class EventSource(ABC):
@@ -55,10 +122,10 @@ class EventSource(ABC):
         """Receive nothing more. Returns once the source's threads have ended; never hangs."""
 
     @abstractmethod
-    def take(self, limit: int, timeout_s: float) -> list[Arrival]:
+    def take(self, limit: int, timeout_s: float) -> Sequence[Arrival]:
         """Hand out up to `limit` messages, waiting up to `timeout_s` seconds for the first.
 
-        An empty list means that the time passed or that the source is drained. With `timeout_s`
+        Nothing means that the time passed or that the source is drained. With `timeout_s`
         zero or less this never waits.
 
         Raises:

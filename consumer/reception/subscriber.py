@@ -15,7 +15,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import structlog
@@ -27,7 +27,7 @@ from consumer.reception.endpoints import Endpoint, check_curve_key, connectable
 from consumer.reception.handover import Handover
 from consumer.reception.link import DetectorLink, LinkOptions
 from consumer.reception.links import BURST_MESSAGES, LAST_BURSTS, MIB, Burst, Links, Name
-from consumer.reception.sources import Arrival, EventSource
+from consumer.reception.sources import Arrival, Arrivals, EventSource
 
 __all__ = ["DetectorLink", "Endpoint", "Subscriber", "connectable"]
 
@@ -161,7 +161,7 @@ class Subscriber(EventSource):
                 os.close(self._wake_fd)
                 self._wake_fd = None
 
-    def take(self, limit: int, timeout_s: float) -> list[Arrival]:
+    def take(self, limit: int, timeout_s: float) -> Sequence[Arrival]:
         """Hand out up to `limit` messages; see `EventSource.take`. Detectors take turns."""
         if limit < 1:
             raise ValueError(f"limit is {limit}; take at least 1 message")
@@ -178,7 +178,7 @@ class Subscriber(EventSource):
             raise DayfoldError(_BROKEN)
         return arrivals
 
-    def _fetch(self, links: Links, limit: int, left_s: float) -> list[Arrival]:
+    def _fetch(self, links: Links, limit: int, left_s: float) -> Sequence[Arrival]:
         """Up to `limit` messages: those of the handover first, else straight from the sockets."""
         self._looks += 1
         with self._sockets:
@@ -191,8 +191,9 @@ class Subscriber(EventSource):
                 if links.emptied:
                     self._emptied_at = now
                 behind = now - self._emptied_at > WAITED_S
-                if not (waiting or behind) and sum(len(found) for _, found in bursts) <= limit:
-                    return [arrival for _, found in bursts for arrival in found]
+                found = Arrivals([run for _, run in bursts])
+                if not (waiting or behind) and len(found) <= limit:
+                    return found
                 self._keep(bursts)
                 if behind:
                     self._empty(links)
@@ -220,8 +221,8 @@ class Subscriber(EventSource):
         return links.read(ready, max(1, in_all // max(1, len(ready))))
 
     def _keep(self, bursts: list[Burst]) -> None:
-        for lane, arrivals in bursts:
-            self._handover.put(lane, arrivals)
+        for lane, run in bursts:
+            self._handover.put(lane, run.rows())
 
     def _empty(self, links: Links) -> None:
         """Move all that waits into the handover; bounded, because a flood never pauses."""

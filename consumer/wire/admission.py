@@ -9,14 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import UTC, date, datetime
 from itertools import repeat
-from operator import add
-from typing import Any, Literal, NamedTuple
+from operator import add, lt
+from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 from google.protobuf.message import DecodeError
 
 from consumer import columns
 from consumer.days import MAX_NS, MIN_NS, NS_PER_DAY, NS_PER_SECOND, day_bounds_ns, day_of
+from consumer.wire.admitted import Admitted, Batch
 from consumer.wire.identity import identity_digest
 from proto.admission_pb2 import AdmissionEvent
 from proto.network_security_pb2 import NetworkSecurityEvent
@@ -25,24 +26,6 @@ from proto.network_security_pb2 import NetworkSecurityEvent
 YEAR_2000_NS = 946_684_800 * NS_PER_SECOND
 # More than seconds and nanoseconds of the wire can say.
 _FAR_NS = 1 << 100
-
-
-class Admitted(NamedTuple):
-    """An event on its way into the journal. A named tuple, because each event makes one.
-
-    `time_ns` is the effective time, which decides the day; `own_time` says whether it is the
-    event's own or that of its arrival. `payload` is what is stored: the LZ4 block as received if
-    `compressed`, else the protobuf message. Times are UTC ns since 1970, sizes are bytes.
-    """
-
-    day: date
-    time_ns: int
-    own_time: bool
-    digest: bytes
-    arrival_ns: int
-    payload: bytes
-    raw_size: int
-    compressed: bool
 
 
 Marks = Callable[[Sequence[bytes], bool], tuple[list[int], list[bytes]] | None]
@@ -200,7 +183,7 @@ class Admission:
         payloads: Sequence[bytes],
         blocks: Sequence[bytes | None],
         arrivals_ns: Sequence[int],
-    ) -> list[Admitted] | None:
+    ) -> Batch | None:
         """The events if there is nothing special about any of them, else None.
 
         Nearly always each has an id and a plausible time of its own, all within one day that takes
@@ -222,20 +205,9 @@ class Admission:
 
         self._own_time += len(payloads)
         self._note_watermark(last)
-        sizes = list(map(len, payloads))
-        compressed = [
-            block is not None and len(block) < size
-            for block, size in zip(blocks, sizes, strict=True)
-        ]
-        if all(compressed):
-            stored: list[Any] = list(blocks)
-        else:
-            stored = list(map(_stored, payloads, blocks, compressed))
-        return columns.rows(
-            Admitted,
-            len(payloads),
-            (day, times, True, digests, list(arrivals_ns), stored, sizes, compressed),
-        )
+        stored, sizes, compressed = _stored_all(payloads, blocks)
+        own_times = [True] * len(times)
+        return Batch(day, times, own_times, digests, [*arrivals_ns], stored, sizes, compressed)
 
     def _admit(
         self,
@@ -384,6 +356,20 @@ def _parsed(payload: bytes) -> AdmissionEvent | None:
 
 def _stored(payload: bytes, block: bytes | None, compressed: bool) -> bytes:
     return block if compressed and block is not None else payload
+
+
+def _stored_all(
+    payloads: Sequence[bytes], blocks: Sequence[bytes | None]
+) -> tuple[list[bytes], list[int], list[bool]]:
+    """What is stored of each, the size of each payload, and which of what is stored is a block."""
+    sizes = list(map(len, payloads))
+    there = [block for block in blocks if block is not None]
+    if len(there) == len(sizes) and all(map(lt, map(len, there), sizes)):
+        return there, sizes, [True] * len(sizes)
+    compressed = [
+        block is not None and len(block) < size for block, size in zip(blocks, sizes, strict=True)
+    ]
+    return list(map(_stored, payloads, blocks, compressed)), sizes, compressed
 
 
 def _has_known_field(payload: bytes) -> bool:

@@ -146,7 +146,7 @@ import numpy as np
 from consumer.clock import SystemClock
 from consumer.days import day_of
 from consumer.journal import Journal
-from consumer.wire.admission import Admitted
+from consumer.wire.admitted import Admitted
 
 UTC, NOON = ZoneInfo("UTC"), 1_499_169_600_000_000_000
 day = day_of(NOON, UTC)

@@ -21,7 +21,8 @@ from consumer.folding.requests import Requests
 from consumer.journal import Journal
 from consumer.replay.flows import FlowRecording
 from consumer.settings import INDEX_NAMES, FoldSettings, Settings
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from consumer.wire.keys import key_from_seed
 from index.catalogue import Catalogue
 from proto.network_security_pb2 import NetworkSecurityEvent

@@ -8,6 +8,7 @@ import pytest
 from consumer.journal import repair_day, verify_day
 from consumer.journal.record import encode
 from consumer.journal.segment import HEADER_BYTES, segment_header
+from consumer.wire.admitted import Batch
 from tests.journal_kit import (
     DAY,
     NEXT_DAY,
@@ -76,12 +77,12 @@ def tear(root: Path) -> None:
 
 def repeat(root: Path) -> None:
     path = root / DAY.isoformat() / "000009.seg"
-    path.write_bytes(segment_header(DAY, 9) + encode([event(1)]))
+    path.write_bytes(segment_header(DAY, 9) + encode(Batch.of([event(1)])))
 
 
 def misplace(root: Path) -> None:
     path = root / DAY.isoformat() / "000009.seg"
-    path.write_bytes(segment_header(DAY, 9) + encode([event(1, NEXT_DAY)]))
+    path.write_bytes(segment_header(DAY, 9) + encode(Batch.of([event(1, NEXT_DAY)])))
 
 
 @pytest.mark.parametrize(

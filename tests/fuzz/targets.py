@@ -46,7 +46,8 @@ from consumer.registry.http_answers import read_components, read_config, read_ke
 from consumer.registry.http_directory import HttpDirectory
 from consumer.replay.seal import Sealer
 from consumer.settings import load
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from consumer.wire.envelope import Envelope
 from consumer.wire.keys import Key, KeyRing
 from index.errors import StoreError

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.days import MAX_NS, day_bounds_ns
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 pytestmark = pytest.mark.usefixtures("each_way")

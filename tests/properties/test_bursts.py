@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from consumer.clock import ManualClock
 from consumer.errors import EnvelopeError
 from consumer.replay.seal import Sealer
-from consumer.wire.admission import Admission, Admitted, Refused
+from consumer.wire.admission import Admission, Refused
+from consumer.wire.admitted import Admitted
 from consumer.wire.envelope import Envelope, Key, KeyRing
 from proto.network_security_pb2 import NetworkSecurityEvent
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from datetime import date
+from typing import Any
 
 import lz4.block
 import pytest
@@ -16,6 +17,7 @@ from consumer.errors import EnvelopeError
 from consumer.journal.record import encode_plainly
 from consumer.replay.seal import Sealer
 from consumer.wire import admission
+from consumer.wire.admitted import Admitted, Batch
 from consumer.wire.envelope import Envelope, Key, KeyRing
 from proto.network_security_pb2 import NetworkSecurityEvent
 
@@ -144,32 +146,6 @@ def test_what_is_opened_is_what_the_twin_opens(sent: list[bytes]) -> None:
     assert all(payload == b"" for payload, _, _ in expected[len(found) : len(found) + 1])
 
 
-class Pair(NamedTuple):
-    left: object
-    right: object
-
-
-@pytest.mark.usefixtures("each_way")
-def test_columns_become_named_tuples_row_by_row() -> None:
-    found = columns.rows(Pair, 3, ([1, "b", None], "same"))
-    assert found == [Pair(1, "same"), Pair("b", "same"), Pair(None, "same")]
-    assert {type(row) for row in found} == {Pair}
-    assert columns.rows(Pair, 0, ([], "same")) == []
-
-
-@pytest.mark.usefixtures("each_way")
-@pytest.mark.parametrize("column", [[1], [1, 2, 3]])
-def test_a_column_of_another_length_is_a_fault_of_the_caller(column: list[int]) -> None:
-    with pytest.raises(ValueError, match=r"column|argument"):
-        columns.rows(Pair, 2, ([1, 2], column))
-
-
-@pytest.mark.usefixtures("each_way")
-def test_rows_are_named_tuples_and_nothing_else() -> None:
-    with pytest.raises(TypeError):
-        columns.rows(list, 1, ([1],))  # type: ignore[type-var]
-
-
 def test_what_was_compiled_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(columns, "VERSION", columns.VERSION + 1)
     assert columns.load() is None
@@ -183,8 +159,9 @@ def test_a_library_that_keeps_a_function_to_itself_leaves_python_at_work(
 
 
 int64 = st.integers(-(2**63), 2**63 - 1)
-admitted = st.tuples(
-    st.none(),
+admitted = st.builds(
+    Admitted,
+    st.just(date(2017, 7, 4)),
     int64,
     st.booleans(),
     st.binary(min_size=16, max_size=16),
@@ -195,29 +172,41 @@ admitted = st.tuples(
 )
 
 
-@given(st.lists(admitted, max_size=5))
-def test_records_are_those_of_the_twin(given_events: list[Any]) -> None:
+@given(st.lists(admitted, min_size=1, max_size=5))
+def test_records_are_those_of_the_twin(given_events: list[Admitted]) -> None:
     assert COMPILED is not None
-    assert COMPILED.encode(given_events) == encode_plainly(given_events)
+    batch = Batch.of(given_events)
+    assert COMPILED.encode(*batch.columns()) == encode_plainly(given_events)
+
+
+WHOLE = Admitted(date(2017, 7, 4), 0, True, b"d" * 16, 0, b"", 0, False)
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        (None, 2**63, True, b"d" * 16, 0, b"", 0, False),
-        (None, 0, True, b"d" * 16, -(2**63) - 1, b"", 0, False),
-        (None, 0, True, b"d" * 16, 0, b"", 2**32, False),
-        (None, 0, True, b"d" * 16, 0, b"", -1, False),
-        (None, 0, True, b"d" * 15, 0, b"", 0, False),
-        (None, 0, True, b"d" * 16, 0, "text", 0, False),
-        (None, 0, True),
-        "no tuple",
+        {"time_ns": 2**63},
+        {"arrival_ns": -(2**63) - 1},
+        {"raw_size": 2**32},
+        {"raw_size": -1},
+        {"digest": b"d" * 15},
+        {"payload": "text"},
+        {"payload": None},
     ],
 )
-def test_what_does_not_fit_into_a_record_is_left_to_the_twin(broken: Any) -> None:
+def test_what_does_not_fit_into_a_record_is_left_to_the_twin(broken: dict[str, Any]) -> None:
     assert COMPILED is not None
-    whole = (None, 0, True, b"d" * 16, 0, b"", 0, False)
-    assert COMPILED.encode([whole, broken]) is None
+    batch = Batch.of([WHOLE, WHOLE._replace(**broken)])
+    assert COMPILED.encode(*batch.columns()) is None
+
+
+def test_columns_of_different_lengths_are_a_fault_of_the_caller() -> None:
+    assert COMPILED is not None
+    *columns_of_one, _ = Batch.of([WHOLE]).columns()
+    with pytest.raises(ValueError, match="as many entries"):
+        COMPILED.encode(*columns_of_one, [])
+    with pytest.raises(TypeError):
+        COMPILED.encode(*columns_of_one)
 
 
 @pytest.mark.parametrize("sent", [[b"x" * 40, "text"], [bytearray(40)], [None]])

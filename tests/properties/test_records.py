@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from consumer.journal import Record, scan_segment
 from consumer.journal.record import decode, encode
 from consumer.journal.segment import HEADER_BYTES, segment_header, valid_frames
-from consumer.wire.admission import Admitted
+from consumer.wire.admitted import Admitted, by_day
 from tests.journal_kit import DAY
 
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -39,6 +39,10 @@ def admitted(draw: st.DrawFn) -> tuple[Admitted, bytes]:
 batches = st.lists(admitted(), max_size=12)
 
 
+def encoded(batch: list[tuple[Admitted, bytes]]) -> bytes:
+    return b"".join(map(encode, by_day([event for event, _ in batch])))
+
+
 def open_segment(folder: str, content: bytes) -> tuple[Path, io.FileIO]:
     path = Path(folder) / "000001.seg"
     path.write_bytes(content)
@@ -51,7 +55,7 @@ def records_in(file: io.FileIO, size: int) -> list[Record]:
 
 @given(batches)
 def test_what_is_encoded_is_decoded(batch: list[tuple[Admitted, bytes]]) -> None:
-    content = segment_header(DAY, 1) + encode([event for event, _ in batch])
+    content = segment_header(DAY, 1) + encoded(batch)
     with tempfile.TemporaryDirectory() as folder:
         path, file = open_segment(folder, content)
         with file:
@@ -68,7 +72,7 @@ def test_what_is_encoded_is_decoded(batch: list[tuple[Admitted, bytes]]) -> None
 def test_any_cut_leaves_the_records_before_it(
     batch: list[tuple[Admitted, bytes]], data: st.DataObject
 ) -> None:
-    content = segment_header(DAY, 1) + encode([event for event, _ in batch])
+    content = segment_header(DAY, 1) + encoded(batch)
     cut = data.draw(st.integers(HEADER_BYTES, len(content)))
     whole, at = 0, HEADER_BYTES
     for event, _ in batch:
@@ -88,7 +92,7 @@ def test_any_cut_leaves_the_records_before_it(
 def test_any_changed_byte_costs_only_its_own_record(
     batch: list[tuple[Admitted, bytes]], data: st.DataObject
 ) -> None:
-    content = bytearray(segment_header(DAY, 1) + encode([event for event, _ in batch]))
+    content = bytearray(segment_header(DAY, 1) + encoded(batch))
     at = data.draw(st.integers(HEADER_BYTES, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))
     with tempfile.TemporaryDirectory() as folder:

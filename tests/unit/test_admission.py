@@ -4,7 +4,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from consumer.days import MAX_NS, NS_PER_DAY, NS_PER_SECOND
-from consumer.wire.admission import Admission, Admitted, Refused
+from consumer.wire.admission import Admission, Refused
+from consumer.wire.admitted import Admitted
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 pytestmark = pytest.mark.usefixtures("each_way")

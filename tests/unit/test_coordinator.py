@@ -20,7 +20,8 @@ from consumer.folding.executor import FoldExecutor, FoldJob, FoldReport, IndexOu
 from consumer.folding.requests import Requests
 from consumer.journal import Journal
 from consumer.settings import FoldSettings
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from embed.rows import RowFacts
 from index.catalogue import Catalogue
 from index.commit import commit_chunk

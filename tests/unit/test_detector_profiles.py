@@ -20,7 +20,8 @@ from consumer.reception.intake import Intake
 from consumer.reception.sources import Arrival
 from consumer.replay.seal import Sealer
 from consumer.settings import load
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from consumer.wire.envelope import Envelope
 from consumer.wire.keys import KeyRing, key_from_hex, key_from_seed
 from consumer.wire.losses import LossLedger

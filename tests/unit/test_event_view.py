@@ -16,7 +16,8 @@ from consumer.clock import ManualClock
 from consumer.commands.app import app
 from consumer.journal import Journal, open_chunk
 from consumer.questions.event_view import decode
-from consumer.wire.admission import Admission, Admitted
+from consumer.wire.admission import Admission
+from consumer.wire.admitted import Admitted
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 UTC = ZoneInfo("UTC")
