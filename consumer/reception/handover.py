@@ -10,13 +10,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 
-from consumer.reception.sources import Arrival
+from consumer.reception.sources import Arrivals, Run
 
 # What one queued message costs beyond its own bytes: two object headers and a queue slot. Counted,
 # so that a flood of tiny messages stays within the limit as well.
 MESSAGE_OVERHEAD = 128
 # An event with its envelope. Within so much of the limit a handover is as good as full.
 USUAL_BYTES = 4096
+# Messages that are queued one by one are taken together again, up to so many.
+RUN = 256
 
 
 class Lane:
@@ -30,7 +32,7 @@ class Lane:
     __slots__ = ("dropped", "held_bytes", "queue")
 
     def __init__(self) -> None:
-        self.queue: deque[Arrival] = deque()
+        self.queue: deque[Run] = deque()
         self.held_bytes = 0
         self.dropped = 0
 
@@ -66,15 +68,18 @@ class Handover:
         with self._changed:
             return self._closed and not self._filled
 
-    def put(self, lane: Lane, arrivals: list[Arrival]) -> None:
-        """Queue messages, oldest first. Never waits; what does not fit is dropped and counted."""
-        size = sum(len(arrival.message) for arrival in arrivals) + MESSAGE_OVERHEAD * len(arrivals)
+    def put(self, lane: Lane, run: Run) -> None:
+        """Queue messages, oldest first. Never waits; what does not fit is dropped and counted.
+
+        The run belongs to the handover from then on.
+        """
+        size = _size(run)
         with self._changed:
             if self._held + size <= self._limit:
-                self._append(lane, arrivals, size)
+                self._append(lane, run, size)
             else:
-                for arrival in arrivals:
-                    self._squeeze(lane, arrival)
+                for place in range(len(run.messages)):
+                    self._squeeze(lane, run.between(place, place + 1))
             if self._waiting and self._filled:
                 self._changed.notify()
 
@@ -90,7 +95,7 @@ class Handover:
         with self._changed:
             lane.dropped += count
 
-    def take(self, limit: int, timeout_s: float) -> list[Arrival]:
+    def take(self, limit: int, timeout_s: float) -> Arrivals:
         """Up to `limit` messages, in turns from every lane that has some.
 
         Waits up to `timeout_s` seconds for the first one; not at all once the handover is closed.
@@ -105,14 +110,16 @@ class Handover:
                 self._waiting = True
                 self._changed.wait_for(lambda: self._filled or self._closed, timeout_s)
                 self._waiting = False
-            taken: list[Arrival] = []
-            while self._filled and len(taken) < limit:
-                share = max(1, (limit - len(taken)) // len(self._filled))
+            taken: list[Run] = []
+            left = limit
+            while self._filled and left:
                 lane = self._filled.popleft()
-                taken += self._pull(lane, share)
+                runs = self._pull(lane, max(1, left // (1 + len(self._filled))))
+                left -= sum(len(run.messages) for run in runs)
+                taken += runs
                 if lane.queue:
                     self._filled.append(lane)
-            return taken
+            return Arrivals(taken)
 
     def close(self) -> None:
         """No more will be put: wakes whoever waits in `take`."""
@@ -120,39 +127,58 @@ class Handover:
             self._closed = True
             self._changed.notify_all()
 
-    def _append(self, lane: Lane, arrivals: list[Arrival], size: int) -> None:
-        if arrivals and not lane.queue:
+    def _append(self, lane: Lane, run: Run, size: int) -> None:
+        if not run.messages:
+            return
+        if not lane.queue:
             self._filled.append(lane)
-        lane.queue.extend(arrivals)
+        last = lane.queue[-1] if lane.queue else None
+        if last is not None and last.sealed == run.sealed and len(last.messages) < RUN:
+            last.arrivals_ns.extend(run.arrivals_ns)
+            last.messages.extend(run.messages)
+        else:
+            lane.queue.append(run)
         lane.held_bytes += size
         self._held += size
 
-    def _squeeze(self, lane: Lane, arrival: Arrival) -> None:
+    def _squeeze(self, lane: Lane, one: Run) -> None:
         """Queue one message although it is tight, at the cost of the lane that holds the most."""
-        size = len(arrival.message) + MESSAGE_OVERHEAD
+        size = _size(one)
         while self._held + size > self._limit:
             heaviest = max(self._filled, key=lambda held: held.held_bytes, default=lane)
             if heaviest.held_bytes <= lane.held_bytes + size:
                 lane.dropped += 1
                 return
-            self._release(heaviest, len(heaviest.queue.pop().message) + MESSAGE_OVERHEAD)
-            heaviest.dropped += 1
-            if not heaviest.queue:
-                self._filled.remove(heaviest)
-        self._append(lane, [arrival], size)
+            self._drop_newest(heaviest)
+        self._append(lane, one, size)
 
-    def _pull(self, lane: Lane, limit: int) -> list[Arrival]:
-        queue = lane.queue
-        if len(queue) <= limit:
-            taken = list(queue)
-            queue.clear()
-            self._release(lane, lane.held_bytes)
-            return taken
-        taken = [queue.popleft() for _ in range(limit)]
-        freed = sum(len(arrival.message) for arrival in taken)
-        self._release(lane, freed + MESSAGE_OVERHEAD * limit)
+    def _drop_newest(self, lane: Lane) -> None:
+        newest = lane.queue[-1]
+        newest.arrivals_ns.pop()
+        self._release(lane, len(newest.messages.pop()) + MESSAGE_OVERHEAD)
+        lane.dropped += 1
+        if not newest.messages:
+            lane.queue.pop()
+        if not lane.queue:
+            self._filled.remove(lane)
+
+    def _pull(self, lane: Lane, limit: int) -> list[Run]:
+        taken: list[Run] = []
+        while lane.queue and limit:
+            run = lane.queue.popleft()
+            count = len(run.messages)
+            if count > limit:
+                lane.queue.appendleft(run.between(limit, count))
+                run = run.between(0, limit)
+            limit -= len(run.messages)
+            taken.append(run)
+            self._release(lane, _size(run))
         return taken
 
     def _release(self, lane: Lane, size: int) -> None:
         lane.held_bytes -= size
         self._held -= size
+
+
+def _size(run: Run) -> int:
+    return sum(map(len, run.messages)) + MESSAGE_OVERHEAD * len(run.messages)

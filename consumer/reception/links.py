@@ -181,7 +181,7 @@ class Links:
             run = self._burst(name, link, BURST_MESSAGES)
             if run is None:
                 break
-            self._handover.put(self._records[name].lane, run.rows())
+            self._handover.put(self._records[name].lane, run)
         self._poller.unregister(link.socket)
         if link.monitor is not None:
             self._poller.unregister(link.monitor)

@@ -222,7 +222,7 @@ class Subscriber(EventSource):
 
     def _keep(self, bursts: list[Burst]) -> None:
         for lane, run in bursts:
-            self._handover.put(lane, run.rows())
+            self._handover.put(lane, run)
 
     def _empty(self, links: Links) -> None:
         """Move all that waits into the handover; bounded, because a flood never pauses."""

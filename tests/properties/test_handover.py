@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.reception.handover import MESSAGE_OVERHEAD, Handover
-from consumer.reception.sources import Arrival
+from consumer.reception.sources import Arrival, Run
 
 DETECTORS = "abc"
 
@@ -31,10 +31,10 @@ def test_every_message_is_taken_in_order_or_counted_as_dropped(
             put[detector] += len(sizes)
             handover.put(
                 lanes[detector],
-                [Arrival(detector, first + n, bytes(size)) for n, size in enumerate(sizes)],
+                Run(detector, list(range(first, put[detector])), list(map(bytes, sizes))),
             )
         assert handover.held_bytes <= limit
-        queued = [arrival for lane in lanes.values() for arrival in lane.queue]
+        queued = [one for lane in lanes.values() for run in lane.queue for one in run.rows()]
         assert handover.held_bytes == sum(len(a.message) + MESSAGE_OVERHEAD for a in queued)
     while some := handover.take(15, 0):
         taken += some

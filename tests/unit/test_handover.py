@@ -1,19 +1,20 @@
 import threading
+from collections.abc import Iterable
 
 import pytest
 
-from consumer.reception.handover import MESSAGE_OVERHEAD, Handover, Lane
-from consumer.reception.sources import Arrival
+from consumer.reception.handover import MESSAGE_OVERHEAD, RUN, Handover, Lane
+from consumer.reception.sources import Arrival, Run
 
 SIZE = 1_000
 COST = SIZE + MESSAGE_OVERHEAD
 
 
-def messages(detector: str, count: int, first: int = 0, size: int = SIZE) -> list[Arrival]:
-    return [Arrival(detector, first + number, bytes(size)) for number in range(count)]
+def messages(detector: str, count: int, first: int = 0, size: int = SIZE) -> Run:
+    return Run(detector, list(range(first, first + count)), [bytes(size)] * count)
 
 
-def numbers(arrivals: list[Arrival], detector: str) -> list[int]:
+def numbers(arrivals: Iterable[Arrival], detector: str) -> list[int]:
     return [arrival.arrival_ns for arrival in arrivals if arrival.detector == detector]
 
 
@@ -84,7 +85,7 @@ def test_a_message_larger_than_an_empty_handover_is_dropped() -> None:
     lane = handover.lane()
     handover.put(lane, messages("a", 1))
     assert (lane.dropped, handover.held_bytes) == (1, 0)
-    assert handover.take(1, 0) == []
+    assert list(handover.take(1, 0)) == []
 
 
 def test_tiny_messages_count_with_their_overhead() -> None:
@@ -103,8 +104,26 @@ def test_held_bytes_are_what_is_in_the_lanes() -> None:
 
 def test_putting_nothing_changes_nothing() -> None:
     handover, (lane,) = filled(10, 0)
-    handover.put(lane, [])
-    assert handover.take(1, 0) == []
+    handover.put(lane, messages("a", 0))
+    assert list(handover.take(1, 0)) == []
+
+
+def test_messages_that_came_one_by_one_are_taken_together() -> None:
+    handover, (lane,) = filled(1_000, 0)
+    for number in range(600):
+        handover.put(lane, messages("a", 1, first=number))
+    taken = handover.take(600, 0)
+    assert numbers(taken, "a") == list(range(600))
+    assert [len(run.messages) for run in taken.runs] == [RUN, RUN, 600 - 2 * RUN]
+
+
+def test_sealed_and_bare_messages_of_a_lane_stay_apart_and_in_order() -> None:
+    handover, (lane,) = filled(10, 0)
+    bare = messages("a", 1, first=1)._replace(sealed=False)
+    for run in (messages("a", 1), bare, messages("a", 1, first=2)):
+        handover.put(lane, run)
+    taken = handover.take(10, 0)
+    assert [(one.arrival_ns, one.sealed) for one in taken] == [(0, True), (1, False), (2, True)]
 
 
 def test_a_closed_handover_is_drained_once_it_is_empty() -> None:
@@ -115,7 +134,7 @@ def test_a_closed_handover_is_drained_once_it_is_empty() -> None:
     handover.take(10, 0)
     drained.append(handover.drained)
     assert drained == [False, False, True]
-    assert handover.take(10, 60.0) == []
+    assert list(handover.take(10, 60.0)) == []
 
 
 def test_a_waiting_take_is_woken_by_a_message() -> None:
