@@ -175,7 +175,7 @@ def measure(
         "dropped": sum(link["dropped"] for link in picture["detectors"]),
         "lost": report["published"] - durable,
         "dropped_by_publisher": report["dropped"],
-        "of_those_with_nothing_unsent": report["dropped_with_nothing_unsent"],
+        "publisher_drops": report["drops"],
         "ceiling_events_per_second": round(bare),
         "ratio": round(rate / bare, 3) if bare else None,
         "cpu_us_per_event": {n: round(1e6 * s / max(durable, 1), 1) for n, s in cpu.items()},

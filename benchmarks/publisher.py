@@ -4,11 +4,11 @@ Like a detector: PUB with SNDHWM 1000, which drops when the subscriber lags, and
 advances before a send that may drop. A detector is C++ and we are not, so that it takes no more of
 the cores that it shares than a detector would, messages are sealed before the run and wait in
 memory. Beyond `--ahead` of them, in a long run, they are sealed and sent by C (`benchmarks.sender`).
-It stands for another machine, so it goes before the service where it may raise its priority: what is
+It stands for another machine, so at a rate it goes before the service where it may (SCHED_RR): what is
 lost because the sender had to wait for a core says nothing about the receiver. For the same reason
 both of its threads share one core: a machine that stands still makes no events either, while one whose
 sending thread stands still alone drops what the receiver would have taken. What its queue had no
-room for is counted, and how much of it while the receiver had fetched all that was sent.
+room for is counted, and how much the receiver had left to fetch at that moment.
 
 With `--rate 0` it sends what the loopback takes: it waits where a detector would drop.
 """
@@ -30,7 +30,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from itertools import count, islice
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import zmq
 
@@ -47,12 +47,13 @@ SEND_QUEUE = 1000
 CATCH_UP = SEND_QUEUE // 4
 PAUSE_S = 0.001
 MODELS = 512
-#: Niceness, where the system allows it.
-AHEAD_OF_US = -10
 #: Events of one day, as live ones are.
 DAY = date(2017, 7, 5)
 #: Messages sealed before the run, about 2 KB each.
 AHEAD = 600_000
+
+#: Moments of dropping that are told of one by one.
+MOMENTS = 50
 
 _INT = struct.Struct("i")
 
@@ -93,9 +94,13 @@ def _publish(
     first: int,
     rate: float,
     seconds: float,
-) -> dict[str, float]:
-    """Send for so long; say how many, in how many seconds, and what the queue had no room for."""
-    number = dropped = unhelped = 0
+) -> dict[str, Any]:
+    """Send for so long; say how many, in how many seconds, and what the queue had no room for.
+
+    Of each moment: the second, how many were dropped, and how many bytes the other end had not taken.
+    """
+    number = dropped = 0
+    moments: list[tuple[float, int, int]] = []
     began = time.monotonic()
     end = began + seconds
     while (now := time.monotonic()) < end:
@@ -108,7 +113,7 @@ def _publish(
             sender.send(first + number, number, due - number)
             number = due
         if sender.dropped > dropped:
-            unhelped += 0 if _unsent_bytes() else sender.dropped - dropped
+            moments.append((round(now - began, 3), sender.dropped - dropped, _unsent_bytes()))
             dropped = sender.dropped
         if rate:
             time.sleep(max(PAUSE_S, SLICE_S - (time.monotonic() - now)))
@@ -116,7 +121,7 @@ def _publish(
         "published": number,
         "seconds": time.monotonic() - began,
         "dropped": dropped,
-        "dropped_with_nothing_unsent": unhelped,
+        "drops": moments[:MOMENTS],
     }
 
 
@@ -130,9 +135,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--ahead", type=int, default=AHEAD, help="messages sealed before the run")
     asked = parser.parse_args()
-    with contextlib.suppress(PermissionError):
-        os.nice(AHEAD_OF_US)
     if asked.rate:
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     models = models_of(asked.scheme, asked.size)
     messages = sealed(asked.scheme, models, asked.first)
