@@ -359,6 +359,61 @@ done:
     return result;
 }
 
+/* --- CRC-32, which zlib takes a microsecond for where the processor needs a tenth --- */
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+
+/* Carry-less products fold 64 bytes into 64, then 16 into 16, and at last the rest into 32 bits: V. Gopal et al.,
+   "Fast CRC Computation for Generic Polynomials Using PCLMULQDQ Instruction", Intel 2009. The constants are powers
+   of x modulo the polynomial 0x104c11db7, bits reversed: x^(4*128+32), x^(4*128-32), x^(128+32), x^(128-32), x^64;
+   then the polynomial and its inverse. `count` is a multiple of 16 and at least 64; `crc` is not inverted. */
+__attribute__((target("pclmul,sse4.1"))) static uint32_t fold_crc(uint32_t crc, const u8 *at, size_t count) {
+    const __m128i by_512 = _mm_set_epi64x(0x01c6e41596, 0x0154442bd4);
+    const __m128i by_128 = _mm_set_epi64x(0x00ccaa009e, 0x01751997d0);
+    const __m128i by_64 = _mm_set_epi64x(0, 0x0163cd6124);
+    const __m128i barrett = _mm_set_epi64x(0x01f7011641, 0x01db710641);
+    const __m128i low = _mm_set_epi32(0, ~0, 0, ~0);
+    const __m128i *block = (const __m128i *)at;
+    __m128i lane[4];
+    for (int i = 0; i < 4; i++) lane[i] = _mm_loadu_si128(block + i);
+    lane[0] = _mm_xor_si128(lane[0], _mm_cvtsi32_si128((int)crc));
+    for (block += 4, count -= 64; count >= 64; block += 4, count -= 64) {
+        for (int i = 0; i < 4; i++) {
+            __m128i folded = _mm_xor_si128(_mm_clmulepi64_si128(lane[i], by_512, 0x00),
+                                           _mm_clmulepi64_si128(lane[i], by_512, 0x11));
+            lane[i] = _mm_xor_si128(folded, _mm_loadu_si128(block + i));
+        }
+    }
+    __m128i all = lane[0];
+    for (int i = 1; i < 4; i++) {
+        all = _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(all, by_128, 0x00),
+                                          _mm_clmulepi64_si128(all, by_128, 0x11)),
+                            lane[i]);
+    }
+    for (; count >= 16; block++, count -= 16) {
+        all = _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(all, by_128, 0x00),
+                                          _mm_clmulepi64_si128(all, by_128, 0x11)),
+                            _mm_loadu_si128(block));
+    }
+    all = _mm_xor_si128(_mm_srli_si128(all, 8), _mm_clmulepi64_si128(all, by_128, 0x10));
+    all = _mm_xor_si128(_mm_srli_si128(all, 4),
+                        _mm_clmulepi64_si128(_mm_and_si128(all, low), by_64, 0x00));
+    __m128i quotient = _mm_clmulepi64_si128(_mm_and_si128(all, low), barrett, 0x10);
+    all = _mm_xor_si128(all, _mm_clmulepi64_si128(_mm_and_si128(quotient, low), barrett, 0x00));
+    return (uint32_t)_mm_extract_epi32(all, 1);
+}
+
+static uint32_t crc_of(const u8 *at, uint32_t count) {
+    uint32_t folded = count & ~(uint32_t)15;
+    if (folded < 64 || !__builtin_cpu_supports("pclmul") || !__builtin_cpu_supports("sse4.1"))
+        return (uint32_t)zlib_crc32(0, at, count);
+    return (uint32_t)zlib_crc32(~fold_crc(~(uint32_t)0, at, folded), at + folded, count - folded);
+}
+#else
+static uint32_t crc_of(const u8 *at, uint32_t count) { return (uint32_t)zlib_crc32(0, at, count); }
+#endif
+
 /* --- into the journal: the twin is `consumer.journal.record.encode` --- */
 
 /* The columns of `consumer.wire.admitted.Batch`, without the day. */
@@ -402,7 +457,7 @@ static PyObject *encode(PyObject *self, PyObject *args) {
         at = put32(at, (uint32_t)raw_size);
         memcpy(at, PyBytes_AS_STRING(payload), stored);
         uint32_t length = (uint32_t)(RECORD_HEAD + stored);
-        put32(put32(to, length), (uint32_t)zlib_crc32(0, body, length));
+        put32(put32(to, length), crc_of(body, length));
         to = at + stored;
     }
     return records;

@@ -187,7 +187,8 @@ class Intake:
             burst = self._envelope.open_all(sent.detector, sent.messages)
             if burst.refused:
                 sent = self._refuse_unopened(sent, burst)
-            desk.schemes.update(burst.schemes)
+            for scheme, count in burst.schemes.items():
+                desk.schemes[scheme] += count
             self._note_counters(sent.detector, burst.counters)
         else:
             burst = Burst(sent.messages, [None] * len(sent.messages))

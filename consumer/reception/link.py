@@ -200,8 +200,8 @@ class LinkRecord:
 def kernel_buffer(limit: Path = Path("/proc/sys/net/core/rmem_max")) -> int | None:
     """Bytes to ask of the kernel for what one detector sent and nobody fetched; None to let it choose.
 
-    By itself it chose 2.8 MB at 40,000 events/s, a thirtieth of a second, although it may take far more. Asked, it
-    gives at most the number in the file `limit`: where that is small, its own choice is larger.
+    By itself it chose 2 to 3 MB at 40,000 events/s, a thirtieth of a second, although it may take far more. Asked,
+    it gives at most twice the number in the file `limit`: where that is small, its own choice is larger.
     """
     try:
         most = int(limit.read_text())

@@ -98,6 +98,8 @@ class Opener(ABC):
         """
         self._open_ordinary(messages[len(burst) :], burst)
         begin = len(burst)
+        if begin == len(messages):
+            return
         messages = messages[begin:]
         if min(map(len, messages), default=0) < self.shortest:
             messages = [*takewhile(lambda message: len(message) >= self.shortest, messages)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from random import Random
 from typing import Any
 
 import lz4.block
@@ -158,6 +159,10 @@ def test_a_library_that_keeps_a_function_to_itself_leaves_python_at_work(
     assert columns.load() is None
 
 
+def some_kilobytes(random: Random) -> bytes:
+    return random.randbytes(random.randrange(5_000))
+
+
 int64 = st.integers(-(2**63), 2**63 - 1)
 admitted = st.builds(
     Admitted,
@@ -166,7 +171,7 @@ admitted = st.builds(
     st.booleans(),
     st.binary(min_size=16, max_size=16),
     int64,
-    st.binary(max_size=99),
+    st.binary(max_size=99) | st.randoms().map(some_kilobytes),
     st.integers(0, 2**32 - 1),
     st.booleans(),
 )
@@ -177,6 +182,14 @@ def test_records_are_those_of_the_twin(given_events: list[Admitted]) -> None:
     assert COMPILED is not None
     batch = Batch.of(given_events)
     assert COMPILED.encode(*batch.columns()) == encode_plainly(given_events)
+
+
+@pytest.mark.parametrize("first", range(0, 5_000, 500))
+def test_a_record_of_any_length_has_the_checksum_of_zlib(first: int) -> None:
+    assert COMPILED is not None
+    for size in range(first, first + 500):
+        batch = Batch.of([WHOLE._replace(payload=Random(size).randbytes(size))])
+        assert COMPILED.encode(*batch.columns()) == encode_plainly(batch)
 
 
 WHOLE = Admitted(date(2017, 7, 4), 0, True, b"d" * 16, 0, b"", 0, False)
