@@ -170,7 +170,7 @@ def test_a_source_is_drained_once_it_has_stopped_and_all_is_taken(bench: Bench) 
     take(source, 10)
     assert not source.drained
     source.stop()
-    assert source.take(10, WAIT_S) == []
+    assert list(source.take(10, WAIT_S)) == []
     assert source.drained
 
 
@@ -192,7 +192,7 @@ def test_stop_may_be_called_again(bench: Bench) -> None:
 
 def test_a_source_that_never_started_can_be_stopped(bench: Bench) -> None:
     bench.source.stop()
-    assert bench.source.take(1, WAIT_S) == []
+    assert list(bench.source.take(1, WAIT_S)) == []
     assert bench.source.drained
 
 
@@ -210,5 +210,5 @@ def test_a_source_is_a_context_manager(bench: Bench) -> None:
         bench.ready()
         bench.feed(5)
         assert len(take(source, 5)) == 5
-    assert source.take(1, WAIT_S) == []
+    assert list(source.take(1, WAIT_S)) == []
     assert source.drained
