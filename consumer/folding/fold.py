@@ -28,7 +28,6 @@ import faiss  # noqa: F401 - loaded for what it reserves
 from consumer.folding.executor import FoldJob, FoldReport, IndexOutcome, out_of_memory
 from consumer.folding.installed import identity
 from consumer.journal import SealedChunk, open_chunk
-from consumer.time_slice import LONGEST_NS, set_slice
 from embed.chunk import ChunkSpan, EventBatch
 from embed.coverage import check_coverage
 from embed.embedder import Embedder
@@ -218,8 +217,6 @@ def _tend(job: FoldJob, catalogue: Catalogue, work: Work) -> None:
 def _restrain(job: FoldJob, parent: int) -> None:
     """Low priority, a memory limit, and the end when the service, process `parent`, ends."""
     os.nice(job.nice)
-    # Whoever else wants the core has it at once, and not when our slice has ended.
-    set_slice(LONGEST_NS)
     if job.idle:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     # RLIMIT_DATA counts private memory that may be written; mapped model files do not count. The
