@@ -14,6 +14,7 @@ from consumer.reception.endpoints import Endpoint, check_endpoint
 from consumer.reception.handover import Handover, Lane
 from consumer.reception.link import DetectorLink, Link, LinkOptions, LinkRecord, tell
 from consumer.reception.sources import Run
+from consumer.time_slice import SHORTEST_NS, set_slice, slice_of
 
 MIB: Final = 1024 * 1024
 BURST_MESSAGES: Final = 256
@@ -62,7 +63,7 @@ class Links:
         self._options = options
         self._grace_s = grace_s
         self._handover = handover
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = _context()
         self._poller = zmq.Poller()
         self._poller.register(wake_fd, zmq.POLLIN)
         self._links: dict[Name, Link] = {}
@@ -232,3 +233,19 @@ class Links:
             retired = [name for name, record in self._records.items() if record.retired]
             for name in retired[: max(0, len(retired) - RETIRED_RECORDS)]:
                 del self._records[name]
+
+
+def _context() -> zmq.Context[zmq.Socket[bytes]]:
+    """A context whose I/O thread takes the core at once when the network has something for it.
+
+    It needs little, while the thread that opens messages needs much. What it does not fetch fills the
+    kernel's buffer, then the detector's queue, and then the detector drops.
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    usual = slice_of()
+    set_slice(SHORTEST_NS)
+    # The first socket starts the thread, which has the slice of the one that starts it.
+    context.socket(zmq.SUB).close(linger=0)
+    if usual is not None:
+        set_slice(usual)
+    return context
