@@ -5,7 +5,8 @@
    So nothing is refused here, no error is worded here, and no rule is written here alone.
 
    Cipher, hash, LZ4, CRC-32 and sockets are those of the libraries that the Python packages carry;
-   `bind` is told where they are (see `consumer.columns`). */
+   `bind` is told where they are (see `consumer.columns`). Only the CRC-32 of long records is our own, where
+   the processor has carry-less products, and ends with zlib's. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
