@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluate_timeseries import HELD_OUT_DAYS
+from models.evaluate_timeseries import days_to_ask
 from models.training.series import Maker, flow_bank
 
 HORIZON = 64
@@ -73,13 +73,10 @@ def every_family(count: int = 300) -> SeriesSet:
 
 
 def held_out_flows(flows: Path) -> SeriesSet | None:
-    """Windows of the real minutes of the held-out days, with something before and after the cut.
-
-    None where the file has nothing of these days.
-    """
+    """Windows of the real minutes of the days to ask, with something before and after the cut; None without any."""
     rows = [
         day[end - CONTEXT : end + HORIZON]
-        for day in flow_bank(flows, HELD_OUT_DAYS)
+        for day in flow_bank(flows, days_to_ask(flows))
         for end in (900, 960, 1020, 1080)
         if day[end - 240 : end].sum() > 0 and day[end : end + HORIZON].sum() > 0
     ]

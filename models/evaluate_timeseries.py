@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from models.labels import BENIGN, plain_labels
+
 Series = NDArray[np.float32]
 Encoder = Callable[[Series], NDArray[np.float32]]
 
@@ -104,21 +106,32 @@ def _day_counts(flows: Path, days: tuple[str, ...]) -> list[NDArray[np.float64]]
     stamp = table["timestamp"].to_numpy().astype("datetime64[us]")
     day = stamp.astype("datetime64[D]").astype(str)
     minute = ((stamp - stamp.astype("datetime64[D]")).astype(np.int64) // 60_000_000).astype(int)
-    quiet = np.array(table["label"].to_pylist()) == "BENIGN"
+    quiet = plain_labels(table["label"].to_pylist()) == BENIGN
     return [np.bincount(minute[quiet & (day == d)], minlength=1440).astype(float) for d in days]
 
 
+def days_to_ask(flows: Path) -> tuple[str, ...]:
+    """The days that training left out, where the file has them; of other flows all days with benign ones."""
+    table = pq.read_table(flows, columns=["timestamp", "label"])
+    stamp = table["timestamp"].to_numpy().astype("datetime64[D]").astype(str)
+    days = np.unique(stamp[plain_labels(table["label"].to_pylist()) == BENIGN]).tolist()
+    return HELD_OUT_DAYS if set(HELD_OUT_DAYS) <= set(days) else tuple(days)
+
+
 def planted(
-    flows: Path, *, seed: int = 11, each: int = 30, days: tuple[str, ...] = HELD_OUT_DAYS
+    flows: Path, *, seed: int = 11, each: int = 30, days: tuple[str, ...] | None = None
 ) -> tuple[Series, NDArray[np.str_]]:
     """Days (n, 1440) made from the benign flows of real days, and the behaviour planted in each.
 
-    A day is a real one of `days`, drawn anew minute by minute (Poisson around the smoothed counts, at
+    A day is a real one of `days` (`days_to_ask` if None), drawn anew minute by minute (Poisson around the smoothed counts, at
     half to twice the volume), so that no two are alike. The hour of a burst or scan varies.
     """
     rng = np.random.default_rng(seed)
     kernel = np.ones(15) / 15
-    rates = [np.convolve(counts, kernel, "same") for counts in _day_counts(flows, days)]
+    rates = [
+        np.convolve(counts, kernel, "same")
+        for counts in _day_counts(flows, days or days_to_ask(flows))
+    ]
     rows, labels = [], []
     for behaviour in BEHAVIOURS:
         for number in range(each):

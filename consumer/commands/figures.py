@@ -68,7 +68,7 @@ def _attack(console: Console, figures: Mapping[str, Any]) -> None:
     for heading in ("macro-F1", "labels of 30", "benign or attack", "recall@10"):
         table.add_column(heading, justify="right")
     for split, encoders in figures["splits"].items():
-        for encoder, views in encoders.items():
+        for encoder, views in (encoders or {}).items():
             for ports, found in (views or {}).items():
                 table.add_row(
                     split,
@@ -79,7 +79,8 @@ def _attack(console: Console, figures: Mapping[str, Any]) -> None:
                     f"{found['benign_or_attack_macro_f1']:.3f}",
                     f"{found['recall_at_10']:.3f}" if "recall_at_10" in found else "",
                 )
-    console.print(table)
+    if table.rows:
+        console.print(table)
     rare = Table(title="Attacks among ordinary traffic", title_justify="left")
     rare.add_column("attacks in the day")
     for heading in (
@@ -89,7 +90,7 @@ def _attack(console: Console, figures: Mapping[str, Any]) -> None:
         "found there",
     ):
         rare.add_column(heading, justify="right")
-    for one in figures["prevalence"]:
+    for one in figures["prevalence"] or ():
         rare.add_row(
             f"{one['prevalence']:.1%} of {one['events']:,}",
             f"{one['recall_at_10']['folded']:.3f}",
@@ -97,7 +98,9 @@ def _attack(console: Console, figures: Mapping[str, Any]) -> None:
             f"{one['missed']['prototype_of_own']:.3f}",
             f"{one['missed']['found']:.3f}",
         )
-    console.print(rare)
+    if rare.rows:
+        console.print(rare)
+    _not_measured(console, figures)
 
 
 def _novelty(console: Console, figures: Mapping[str, Any]) -> None:
@@ -134,6 +137,10 @@ def _timeseries(console: Console, figures: Mapping[str, Any]) -> None:
     console.print(table)
     if figures["forecasts"] is not None:
         console.print(_forecasts(figures["forecasts"]))
+    _not_measured(console, figures)
+
+
+def _not_measured(console: Console, figures: Mapping[str, Any]) -> None:
     for name, reason in figures["not_measured"].items():
         console.print(f"{name} not measured: {reason}", markup=False)
 

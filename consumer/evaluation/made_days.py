@@ -9,14 +9,14 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from consumer.days import NS_PER_DAY, day_bounds_ns
-from consumer.evaluation.questions import read_flows
 from consumer.replay.flows import FlowRecording
 from embed.chunk import ChunkSpan, EventBatch
 from embed.embedder import Embedder
 from embed.rows import Vectors
-from models.evaluate_attack import BENIGN
+from models.labels import BENIGN, plain_labels
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 FIRST = date(2001, 1, 1)
@@ -53,7 +53,8 @@ class Recorded:
 def recorded_events(flows: Path) -> Recorded:
     """The events of a Parquet file of labelled flows, ordered by time."""
     found = Recorded({}, {})
-    labels = read_flows(flows).label.tolist()
+    column = pq.read_table(flows, columns=["label"])["label"]
+    labels = plain_labels(column.to_pylist()).tolist()
     for (time_ns, event), label in zip(
         FlowRecording(flows, node="evaluation", seed=0), labels, strict=True
     ):

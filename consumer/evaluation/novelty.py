@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from embed.embedder import Embedder
 from embed.rows import Vectors
 from embed.semantic import SemanticEmbedder
 from embed.timeseries import TimeSeriesEmbedder
-from models.evaluate_attack import BENIGN, auroc
+from models.evaluate_attack import auroc
+from models.labels import BENIGN
 from models.store import locate
 
 SEED = 5
@@ -42,8 +43,9 @@ FLOWS_PER_DAY = 60
 PASTS = (5, 20, 60)
 DRAWS = 400
 FIRST = date(2001, 1, 1)
+# What is planted: kinds of attack, and changes of the ordinary traffic. Of other flows than the shipped ones, see
+# `attack_kinds`.
 FAMILIAR = ("FTP-Patator", "DoS Hulk", "Web Attack - Brute Force")
-# What is planted: kinds of attack, and changes of the ordinary traffic.
 UNSEEN = ("DDoS", "DoS GoldenEye", "DoS Slowloris", "Infiltration - Portscan", "SSH-Patator")
 CHANGES = ("three times the volume", "shifted working day", "burst in one minute")
 ATTACK_FLOWS = (15, 60)
@@ -57,23 +59,28 @@ class DayMaker:
     Args:
         flows: Parquet file of labelled flows, ordered by time.
         seed: of all that is drawn.
+
+    Attributes:
+        kinds: what can be planted.
     """
 
     def __init__(self, flows: Path, *, seed: int = SEED) -> None:
         self._rng = np.random.default_rng(seed)
         recorded = recorded_events(flows)
         self._by_label, self._benign_of = recorded.by_label, recorded.benign_by_day
+        self._familiar, unseen = attack_kinds(recorded.by_label)
+        self.kinds = (*unseen, *CHANGES)
 
     def ordinary(self) -> MadeDay:
         """A day like others: benign flows, and on two in five days a familiar nuisance."""
         events = self._benign(1.0)
-        for label in FAMILIAR:
+        for label in self._familiar:
             if self._rng.random() < 0.2:
                 events += self._some(self._by_label[label], self._size())
         return MadeDay("ordinary", sorted(events, key=time_of))
 
     def planted(self, kind: str) -> MadeDay:
-        """An ordinary day with `kind`, one of `UNSEEN` or `CHANGES`, in it."""
+        """An ordinary day with `kind`, one of `kinds`, in it."""
         if kind == "three times the volume":
             events = self._benign(3.0)
         elif kind == "shifted working day":
@@ -100,6 +107,17 @@ class DayMaker:
     def _some(self, events: list[Event], count: int) -> list[Event]:
         """Events in a row, as an attack has them, or drawn anew where there are too few."""
         return [events[place] for place in self._rng.integers(len(events), size=count)]
+
+
+def attack_kinds(labels: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which attacks are familiar and which are planted: `FAMILIAR` and `UNSEEN` where all are there.
+
+    Of other flows every second label by name is planted, up to five, and up to three of the others are familiar.
+    """
+    if {*FAMILIAR, *UNSEEN} <= set(labels):
+        return FAMILIAR, UNSEEN
+    attacks = sorted(set(labels) - {BENIGN})
+    return tuple(attacks[1::2][:3]), tuple(attacks[::2][:5])
 
 
 def asked(gaps: Mapping[str, Distances], places: NDArray[np.int64]) -> dict[str, float]:
@@ -138,7 +156,7 @@ def measure_novelty(sources: Sources) -> dict[str, Any]:
     started = time.monotonic()
     maker = DayMaker(sources.flows)
     cache_dir = sources.cache_dir
-    kinds = [kind for kind in (*UNSEEN, *CHANGES) for _ in range(EACH)]
+    kinds = [kind for kind in maker.kinds for _ in range(EACH)]
     days = [maker.ordinary() for _ in range(ORDINARY)] + [maker.planted(kind) for kind in kinds]
     with tempfile.TemporaryDirectory(prefix="novelty-") as scratch:
         # The same flows come back on many days, and so do their descriptions.

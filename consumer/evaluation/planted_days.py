@@ -57,8 +57,8 @@ BEHAVIOURS: Mapping[str, tuple[Plant, tuple[int, ...]]] = MappingProxyType(
 )
 
 
-def planted_days(flows: Path, embedder: Embedder) -> dict[str, dict[str, float]]:
-    """Cosines of day rows, by behaviour.
+def planted_days(flows: Path, embedder: Embedder) -> dict[str, dict[str, float]] | None:
+    """Cosines of day rows, by behaviour; None if benign flows are of one day only.
 
     Args:
         flows: Parquet file of labelled flows, ordered by time.
@@ -72,6 +72,8 @@ def planted_days(flows: Path, embedder: Embedder) -> dict[str, dict[str, float]]
     """
     recorded = recorded_events(flows)
     quiet = list(recorded.benign_by_day.values())
+    if len(quiet) < 2:
+        return None
     scan = recorded.by_label.get(SCAN_LABEL, quiet[0])
     days = [MadeDay("quiet", events) for events in quiet]
     for name, (plant, places) in BEHAVIOURS.items():

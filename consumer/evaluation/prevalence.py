@@ -21,7 +21,8 @@ from consumer.replay.verdicts import FALSE_POSITIVES, MISSES
 from embed.clusters import LeaderClusters
 from embed.prototypes import NEAR, PROTOTYPES
 from embed.rows import Vectors
-from models.evaluate_attack import BENIGN, FLOW_COLUMNS, Encoder, Floats, LabelledFlows
+from models.evaluate_attack import FLOW_COLUMNS, Encoder, Floats, LabelledFlows
+from models.labels import BENIGN
 
 SEED = 3
 EVENTS = 20_000
@@ -42,10 +43,22 @@ class _Day:
     flagged: NDArray[np.bool_]
 
 
+def common_attacks(flows: LabelledFlows) -> list[str]:
+    """Labels of attacks with enough flows to ask with some and make a day of the others."""
+    names, counts = np.unique(flows.labels, return_counts=True)
+    return [
+        str(name)
+        for name, count in zip(names, counts, strict=True)
+        if name != BENIGN and count >= LEAST_FLOWS
+    ]
+
+
 def measure_prevalence(
     encode: Encoder, flows: LabelledFlows, *, events: int = EVENTS
 ) -> list[dict[str, Any]]:
     """One entry per prevalence, each about a day of so many events.
+
+    `flows` have some of `common_attacks`, and benign ones.
 
     Returns:
         `recall_at_10`: how many of the ten nearest rows are flows of the asked attack's own label, of
@@ -56,12 +69,7 @@ def measure_prevalence(
         `found`, the share of the asked attacks that have such a prototype among the ten nearest.
     """
     rng = np.random.default_rng(SEED)
-    names, counts = np.unique(flows.labels, return_counts=True)
-    labels = [
-        str(name)
-        for name, count in zip(names, counts, strict=True)
-        if name != BENIGN and count >= LEAST_FLOWS
-    ]
+    labels = common_attacks(flows)
     asked, kept = [], []
     for label in labels:
         own = rng.permutation(np.flatnonzero(flows.labels == label))

@@ -5,9 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from consumer.errors import UsageError
 from consumer.evaluation.corpus import FLOWS
+from models.labels import BENIGN, plain_labels
+
+# What is told apart and counted; every further column of the 83 features that is not there is missing.
+NEEDED: Final = (
+    "timestamp",
+    "label",
+    "source_ip",
+    "destination_ip",
+    "source_port",
+    "destination_port",
+    "total_forward_bytes",
+    "total_backward_bytes",
+    "total_forward_packets",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +52,36 @@ def sources(flows: Path | None, ucr: Path | None, cache_dir: Path | None) -> Sou
     """The sources asked for; the problems of the package `aeon` where no folder is given.
 
     Raises:
-        UsageError: a file or folder that was named is not there.
+        UsageError: a file or folder that was named is not there, or the file has no labelled flows.
     """
-    if flows is not None and not flows.is_file():
-        raise UsageError(f"--flows {flows}: no such file")
+    if flows is not None:
+        _check(flows)
     if ucr is not None and not ucr.is_dir():
         raise UsageError(f"--ucr {ucr}: no such folder")
     return Sources(flows or FLOWS, ucr or _shipped_with_aeon(), cache_dir)
+
+
+def _check(flows: Path) -> None:
+    if not flows.is_file():
+        raise UsageError(f"--flows {flows}: no such file")
+    try:
+        schema = pq.read_schema(flows)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"--flows {flows}: not a readable Parquet file: {error}") from error
+    missing = [name for name in NEEDED if name not in schema.names]
+    if missing:
+        raise UsageError(
+            f"--flows {flows}: no column {', '.join(missing)}; labelled flows have {', '.join(NEEDED)}"
+        )
+    if not pa.types.is_timestamp(schema.field("timestamp").type):
+        kind = schema.field("timestamp").type
+        raise UsageError(f"--flows {flows}: column timestamp is {kind}, it has to be a timestamp")
+    labels = set(plain_labels(pq.read_table(flows, columns=["label"])["label"].to_pylist()))
+    if BENIGN not in labels:
+        raise UsageError(
+            f"--flows {flows}: no flow has the label BENIGN (or Benign, normal), which attacks are "
+            f"told apart from; there are {', '.join(sorted(map(str, labels))[:20]) or 'none at all'}"
+        )
 
 
 def _shipped_with_aeon() -> Path | None:

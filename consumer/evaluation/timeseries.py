@@ -30,6 +30,7 @@ RANDOM_SEEDS = (0, 1, 2)
 ENCODERS = ("ours", "random_weights", "fracast_0", "fracast_0_mean", "z_normalised")
 NOT_SHIPPED = "the time-series encoder in use is not the shipped one"
 NO_FRACAST = "the package fracast is not installed: pip install '.[evaluate]'"
+ONE_DAY = "needs benign flows of two days"
 NO_PROBLEMS = "no folder of UCR problems: give --ucr"
 
 
@@ -74,13 +75,14 @@ def measure_timeseries(sources: Sources) -> dict[str, Any]:
         measured = forecasting(forecast, series_sets(sources.flows, sources.ucr))
         forecasts = {name: one and _forecasts(one) for name, one in measured.items()}
     days, behaviours = planted(sources.flows)
+    day_rows = planted_days(sources.flows, embedder)
+    if day_rows is None:
+        missing["day_rows"] = ONE_DAY
     return {
         "model": "timeseries",
         "source": sources.named,
         **_retrieval(retrieval(encoders, problems, days, behaviours), len(days)),
-        "day_rows": {
-            name: _rounded(one) for name, one in planted_days(sources.flows, embedder).items()
-        },
+        "day_rows": day_rows and {name: _rounded(one) for name, one in day_rows.items()},
         "forecasts": forecasts,
         "not_measured": missing,
         "seconds": round(time.monotonic() - started, 1),

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from consumer.replay.verdicts import BENIGN_LABEL
+from models.labels import BENIGN
 
 SAMPLE: Final = Path(__file__).with_name("sample_flows.parquet")
 PER_CLASS: Final = 300
@@ -28,7 +28,7 @@ def choose_rows(labels: NDArray[np.str_], per_class: int) -> NDArray[np.int64]:
     kept = []
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
-        if label != BENIGN_LABEL and len(rows) > per_class:
+        if label != BENIGN and len(rows) > per_class:
             rows = rows[np.linspace(0, len(rows) - 1, per_class).round().astype(np.int64)]
         kept.append(rows)
     return np.sort(np.concatenate(kept))

@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.labels import BENIGN, plain_labels
 from proto.network_security_pb2 import DetectorSource
 
 Floats = NDArray[np.float64]
@@ -37,7 +38,6 @@ DIVERGENT_FROM: Final = 0.30
 FALSE_POSITIVES: Final = 0.01
 MISSES: Final = 0.10
 
-BENIGN_LABEL: Final = "BENIGN"
 FLOOD_LABELS: Final = frozenset(
     {"DDoS", "DoS GoldenEye", "DoS Hulk", "DoS Slowhttptest", "DoS Slowloris"}
 )
@@ -95,8 +95,8 @@ def judge(
     if labels is None:
         attack, flood = hits, np.zeros(len(rows), dtype=np.bool_)
     else:
-        named = np.asarray(labels, dtype=object)
-        attack = named != BENIGN_LABEL
+        named = plain_labels(labels)
+        attack = named != BENIGN
         flood = np.isin(named, sorted(FLOOD_LABELS))
     flagged = np.where(attack, draw[0] >= MISSES, draw[0] < FALSE_POSITIVES)
 

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from models.labels import BENIGN, plain_labels
 from models.training.calendar_series import calendar, daylight, sparse
 from models.training.seasonal_series import seasonal
 
@@ -250,7 +251,7 @@ def flow_bank(flows: Path, days: tuple[str, ...]) -> list[Array]:
     day = stamp.astype("datetime64[D]").astype(str)
     hosts = np.array(table["source_ip"].to_pylist())
     targets = np.array(table["destination_ip"].to_pylist())
-    labels = np.array(table["label"].to_pylist())
+    labels = plain_labels(table["label"].to_pylist())
     port = table["destination_port"].to_numpy()
     weights = {
         "events": np.ones(len(minute)),
@@ -261,7 +262,7 @@ def flow_bank(flows: Path, days: tuple[str, ...]) -> list[Array]:
     bank: list[Array] = []
     for name in days:
         today = day == name
-        groups = [today, today & (labels == "BENIGN"), today & (labels != "BENIGN")]
+        groups = [today, today & (labels == BENIGN), today & (labels != BENIGN)]
         groups += [today & (labels == label) for label in np.unique(labels[today])]
         for column in (hosts, targets):
             names, sizes = np.unique(column[today], return_counts=True)

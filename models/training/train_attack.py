@@ -28,7 +28,6 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 
 from models.evaluate_attack import (
-    BENIGN,
     Encoder,
     Flags,
     Floats,
@@ -40,6 +39,7 @@ from models.evaluate_attack import (
     unseen_class,
 )
 from models.forest_baseline import forest_figures
+from models.labels import BENIGN
 from models.training.attack_graph import (
     FORESTS_SHARE,
     GEOMETRIC,

@@ -95,8 +95,8 @@ def test_sets_without_their_files_are_none_and_the_others_stay(tmp_path: Path) -
     }
 
 
-def test_real_flows_are_of_days_that_training_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.evaluate_forecast.HELD_OUT_DAYS", ("1999-12-31",))
+def test_real_flows_are_of_the_days_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.evaluate_forecast.days_to_ask", lambda _flows: ("1999-12-31",))
     assert held_out_flows(FLOWS) is None
 
 

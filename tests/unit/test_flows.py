@@ -14,7 +14,7 @@ import pytest
 from consumer.errors import UsageError
 from consumer.replay.build_sample import SAMPLE, build_sample
 from consumer.replay.flows import FlowRecording, event_id_of
-from consumer.replay.verdicts import BENIGN_LABEL
+from models.labels import BENIGN
 from proto.network_security_pb2 import NetworkSecurityEvent
 
 START = datetime(2017, 7, 4, 10, 30, 0, 123456, tzinfo=UTC)
@@ -75,7 +75,7 @@ def test_an_event_has_the_time_and_the_identity_of_its_flow(
 def test_no_event_names_its_label(
     sample_events: list[NetworkSecurityEvent], sample_flows: pa.Table
 ) -> None:
-    labels = set(sample_flows["label"].unique().to_pylist()) - {BENIGN_LABEL, "DDoS"}
+    labels = set(sample_flows["label"].unique().to_pylist()) - {BENIGN, "DDoS"}
     words = {word.lower() for label in labels for word in label.split() if len(word) > 3}
     words.remove("attack")  # a prediction class of the detector's first level
     assert {"ssh-patator", "portscan", "slowloris"} <= words

@@ -5,7 +5,8 @@ import pytest
 
 from consumer.evaluation.prevalence import PREVALENCES, measure_prevalence
 from embed.pooling import normalise
-from models.evaluate_attack import BENIGN, Floats, LabelledFlows
+from models.evaluate_attack import Floats, LabelledFlows
+from models.labels import BENIGN
 
 WIDTH = 32
 EVENTS = 4000

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from consumer.replay.verdicts import BENIGN_LABEL, TRAFFIC_COLUMNS, Floats, Verdict, judge
+from consumer.replay.verdicts import TRAFFIC_COLUMNS, Floats, Verdict, judge
+from models.labels import BENIGN
 
 MANY = np.arange(20_000, dtype=np.int64)
 # Five packets each way within a second, no connection opened or reset.
@@ -25,7 +26,7 @@ def _flagged(verdicts: list[Verdict]) -> float:
 
 
 def test_about_one_benign_flow_in_a_hundred_is_flagged() -> None:
-    assert 0.008 < _flagged(_judge(BENIGN_LABEL)) < 0.012
+    assert 0.008 < _flagged(_judge(BENIGN)) < 0.012
 
 
 @pytest.mark.parametrize("label", ["DDoS", "SSH-Patator", "Heartbleed"])
@@ -51,7 +52,7 @@ def test_ransomware_is_said_of_large_transfers_only() -> None:
 
 
 def test_a_row_has_its_verdict_whatever_it_is_judged_with() -> None:
-    labels = ["DDoS" if row % 3 else BENIGN_LABEL for row in MANY]
+    labels = ["DDoS" if row % 3 else BENIGN for row in MANY]
     whole = judge(MANY, QUIET, labels, seed=7)
     some = MANY[5::11]
     part = judge(
@@ -85,7 +86,7 @@ def test_missing_traffic_columns_hit_no_rule() -> None:
     assert _flagged(verdicts) < 0.012
 
 
-@pytest.mark.parametrize("label", [BENIGN_LABEL, "DDoS", "Portscan"])
+@pytest.mark.parametrize("label", [BENIGN, "DDoS", "Portscan"])
 def test_scores_and_classification_agree(label: str) -> None:
     for verdict in _judge(label):
         assert 0.0 <= min(verdict.fast, verdict.ml) <= verdict.overall <= 1.0
