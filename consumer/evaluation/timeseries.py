@@ -12,6 +12,7 @@ from consumer.evaluation.sources import Sources
 from embed.timeseries import TimeSeriesEmbedder
 from models.evaluate_forecast import Forecasts, forecasting, series_sets
 from models.evaluate_timeseries import (
+    PLANTED_SEEDS,
     PROBLEMS,
     Encoder,
     Retrieval,
@@ -38,7 +39,7 @@ def measure_timeseries(sources: Sources) -> dict[str, Any]:
     """The time-series encoder by 1-NN retrieval and by its forecasts, beside others and plain baselines.
 
     Returns:
-        `planted`: share of days whose nearest other day has the same planted behaviour, by encoder.
+        `planted`: share of days whose nearest other day of their set has the same planted behaviour, by encoder.
         `day_rows`: see `consumer.evaluation.planted_days`.
         `problems`: accuracy on the labelled problems of the UCR archive, by problem and encoder;
         `problems_mean`: over them; `problems_mean_by_seed`: of each network of random weights;
@@ -74,14 +75,16 @@ def measure_timeseries(sources: Sources) -> dict[str, Any]:
         forecast = forecaster(files.graph, files.entry.sha256, head, threads=THREADS)
         measured = forecasting(forecast, series_sets(sources.flows, sources.ucr))
         forecasts = {name: one and _forecasts(one) for name, one in measured.items()}
-    days, behaviours = planted(sources.flows)
+    planted_sets = [planted(sources.flows, seed=seed) for seed in PLANTED_SEEDS]
     day_rows = planted_days(sources.flows, embedder)
     if day_rows is None:
         missing["day_rows"] = ONE_DAY
     return {
         "model": "timeseries",
         "source": sources.named,
-        **_retrieval(retrieval(encoders, problems, days, behaviours), len(days)),
+        **_retrieval(
+            retrieval(encoders, problems, planted_sets), sum(len(days) for days, _ in planted_sets)
+        ),
         "day_rows": day_rows and {name: _rounded(one) for name, one in day_rows.items()},
         "forecasts": forecasts,
         "not_measured": missing,

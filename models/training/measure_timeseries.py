@@ -16,6 +16,7 @@ import torch
 
 from models.evaluate_forecast import HORIZON, Forecast, Values, forecasting, series_sets
 from models.evaluate_timeseries import (
+    PLANTED_SEEDS,
     PROBLEMS,
     Encoder,
     Series,
@@ -76,7 +77,8 @@ def main() -> None:
         encoders.setdefault("random_weights", []).append(fresh)
     encoders |= {name: [encode] for name, encode in fracast_encoders().items()}
     problems = [read_problem(options.ucr, name) for name in PROBLEMS]
-    found = asdict(retrieval(encoders, problems, *planted(options.flows)))
+    days = [planted(options.flows, seed=seed) for seed in PLANTED_SEEDS]
+    found = asdict(retrieval(encoders, problems, days))
     sets = series_sets(options.flows, options.ucr)
     forecasts = forecasting(forecast_of(net), sets)
     found["forecasts"] = {name: one and asdict(one) for name, one in forecasts.items()}

@@ -36,13 +36,21 @@ def blind(series: Series) -> NDArray[np.float32]:
 def test_encoders_of_one_name_count_by_their_mean() -> None:
     encoders = {"ours": [as_it_is], "random_weights": [as_it_is, blind]}
     days: Series = np.array([[0, 0], [0, 1], [9, 0], [9, 1]], np.float32)
-    found = retrieval(encoders, [problem("a"), problem("b")], days, LABELS[[0, 0, 1, 1]])
+    found = retrieval(encoders, [problem("a"), problem("b")], [(days, LABELS[[0, 0, 1, 1]])])
     assert found.problems["a"] == {"ours": 1.0, "random_weights": 0.75}
     assert found.each == {"ours": [1.0], "random_weights": [1.0, 0.5]}
     assert found.mean == {"ours": 1.0, "random_weights": 0.75}
     assert found.planted["ours"] == 1.0
     low, high = found.lead["random_weights"]
     assert 0 < low < 0.25 < high < 0.5
+
+
+def test_the_share_of_planted_days_is_over_all_sets() -> None:
+    apart: Series = np.array([[0, 0], [0, 1], [9, 0], [9, 1]], np.float32)
+    mixed: Series = apart[[0, 2, 1, 3]]
+    labels = LABELS[[0, 0, 1, 1]]
+    found = retrieval({"ours": [as_it_is]}, [], [(apart, labels), (mixed, labels)])
+    assert found.planted == {"ours": 0.5}
 
 
 def test_an_encoder_gets_few_series_at_a_time_and_each_once() -> None:
@@ -59,7 +67,7 @@ def test_an_encoder_gets_few_series_at_a_time_and_each_once() -> None:
 
 def test_an_encoder_has_no_lead_over_itself() -> None:
     days: Series = np.zeros((2, 2), np.float32)
-    found = retrieval({"ours": [as_it_is], "same": [as_it_is]}, [problem("a")], days, LABELS)
+    found = retrieval({"ours": [as_it_is], "same": [as_it_is]}, [problem("a")], [(days, LABELS)])
     assert found.lead == {"same": (0.0, 0.0)}
 
 
@@ -67,7 +75,7 @@ def test_an_encoder_has_no_lead_over_itself() -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A handful of series instead of the two thousand that take minutes."""
     days = np.random.default_rng(1).poisson(3.0, (4, 60)).astype(np.float32)
-    monkeypatch.setattr(room, "planted", lambda _flows: (days, LABELS[[0, 0, 1, 1]]))
+    monkeypatch.setattr(room, "planted", lambda _flows, seed: (days + seed, LABELS[[0, 0, 1, 1]]))
     monkeypatch.setattr(room, "planted_days", lambda _flows, _embedder: {})
     sets = {"strict_period_24": strict_season(5, 24, 2), "solar_power": None}
     monkeypatch.setattr(room, "series_sets", lambda _flows, _data: sets)
