@@ -76,7 +76,11 @@ def _check(flows: Path) -> None:
     if not pa.types.is_timestamp(schema.field("timestamp").type):
         kind = schema.field("timestamp").type
         raise UsageError(f"--flows {flows}: column timestamp is {kind}, it has to be a timestamp")
-    labels = set(plain_labels(pq.read_table(flows, columns=["label"])["label"].to_pylist()))
+    column = pq.read_table(flows, columns=["label"])["label"].to_pylist()
+    if not all(label is None or isinstance(label, str) for label in column):
+        kind = schema.field("label").type
+        raise UsageError(f"--flows {flows}: column label is {kind}, it has to be text")
+    labels = set(plain_labels(column))
     if BENIGN not in labels:
         raise UsageError(
             f"--flows {flows}: no flow has the label BENIGN (or Benign, normal), which attacks are "

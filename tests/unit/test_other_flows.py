@@ -124,6 +124,11 @@ def with_text_for_times(table: pa.Table) -> pa.Table:
     return with_column(table, "timestamp", pc.cast(table["timestamp"], pa.string()))
 
 
+def with_numbers_for_labels(table: pa.Table) -> pa.Table:
+    attack = pc.not_equal(table["label"], BENIGN)
+    return with_column(table, "label", pc.cast(attack, pa.int64()))
+
+
 def with_attacks_alone(table: pa.Table) -> pa.Table:
     return table.filter(pc.not_equal(table["label"], BENIGN))
 
@@ -133,6 +138,7 @@ def with_attacks_alone(table: pa.Table) -> pa.Table:
     [
         (without_a_column, "no column source_ip; labelled flows have timestamp, label"),
         (with_text_for_times, "column timestamp is string, it has to be a timestamp"),
+        (with_numbers_for_labels, "column label is int64, it has to be text"),
         (with_attacks_alone, r"no flow has the label BENIGN .* there are DDoS, DoS GoldenEye"),
         (lambda table: table.slice(0, 0), "there are none at all"),
     ],
