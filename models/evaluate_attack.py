@@ -199,6 +199,19 @@ def scans_as_one(labels: NDArray[np.str_]) -> NDArray[np.str_]:
     return np.where(np.isin(labels, SCANS), SCANS[0], labels)
 
 
+def scans_alike(flows: LabelledFlows, held: Flags) -> dict[str, float]:
+    """By label of scan, the share of its held-out flows that a known flow of the other label equals but for the ports."""
+    columns = without_ports(flows.features)[:, FLOW_COLUMNS]
+    rows = np.array([row.tobytes() for row in np.nan_to_num(columns, nan=-1.0)], dtype=object)
+    found = {}
+    for label, other in (SCANS, SCANS[::-1]):
+        asked = rows[held & (flows.labels == label)]
+        known = set(rows[~held & (flows.labels == other)])
+        if len(asked):
+            found[label] = float(np.mean([row in known for row in asked]))
+    return found
+
+
 def steadiness(encode: Encoder, features: Floats, *, seed: int = 0) -> dict[str, float]:
     """Mean cosine of flows to themselves when something that should not matter is changed."""
     rng = np.random.default_rng(seed)

@@ -35,6 +35,7 @@ def measure_attack(sources: Sources) -> dict[str, Any]:
         `raw` features, `forest`), the figures with ports and without. Of the random split of the shipped sample the
         shipped weights have seen most flows in training; only `time` says something about unseen
         ones. `forest` is None unless scikit-learn is installed.
+        `scans_alike`: by split, see `models.evaluate_attack.scans_alike`.
         `steadiness`: mean cosine of held-out flows to themselves, changed in one way.
         `other_networks`: see `models.other_networks`. `prevalence`: see `consumer.evaluation.prevalence`.
         `not_measured`: what is None because the flows are too few for it, and what it needs.
@@ -74,7 +75,7 @@ def measure_attack(sources: Sources) -> dict[str, Any]:
         networks = other_networks(ours.embed_features, flows, flows.held_by_time)
         by_time["steadiness"] = _rounded(steadiness(ours.embed_features, held_flows.features))
         by_time["other_networks"] = {name: _rounded(one) for name, one in networks.items()}
-        if common_attacks(held_flows):
+        if common_attacks(held_flows.labels):
             by_time["prevalence"] = measure_prevalence(ours.embed_features, held_flows)
         else:
             missing["prevalence"] = f"no attack has {LEAST_FLOWS} flows in the held-out minutes"
@@ -83,6 +84,10 @@ def measure_attack(sources: Sources) -> dict[str, Any]:
         "source": sources.named,
         "flows": len(flows.labels),
         "splits": splits,
+        "scans_alike": {
+            "time": _rounded(attack.scans_alike(flows, flows.held_by_time)),
+            "random": _rounded(attack.scans_alike(flows, flows.held_at_random)),
+        },
         **by_time,
         "not_measured": missing,
         "seconds": round(time.monotonic() - started, 1),
@@ -91,12 +96,11 @@ def measure_attack(sources: Sources) -> dict[str, Any]:
 
 def _says_something(labels: NDArray[np.str_], held: attack.Flags) -> bool:
     """Whether benign flows stand on both sides of a split, and enough of one attack."""
-    names, counts = np.unique(labels[held & (labels != BENIGN)], return_counts=True)
     known = set(labels[~held].tolist())
     return (
         BENIGN in known
         and BENIGN in labels[held]
-        and bool(set(names[counts >= COMMON].tolist()) & known)
+        and not known.isdisjoint(common_attacks(labels[held], COMMON))
     )
 
 

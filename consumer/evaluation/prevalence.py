@@ -43,14 +43,10 @@ class _Day:
     flagged: NDArray[np.bool_]
 
 
-def common_attacks(flows: LabelledFlows) -> list[str]:
-    """Labels of attacks with enough flows to ask with some and make a day of the others."""
-    names, counts = np.unique(flows.labels, return_counts=True)
-    return [
-        str(name)
-        for name, count in zip(names, counts, strict=True)
-        if name != BENIGN and count >= LEAST_FLOWS
-    ]
+def common_attacks(labels: NDArray[np.str_], least: int = LEAST_FLOWS) -> list[str]:
+    """Attacks that so many of the labels name; by default enough to ask with some and make a day of the others."""
+    names, counts = np.unique(labels[labels != BENIGN], return_counts=True)
+    return [str(name) for name in names[counts >= least]]
 
 
 def measure_prevalence(
@@ -69,7 +65,7 @@ def measure_prevalence(
         `found`, the share of the asked attacks that have such a prototype among the ten nearest.
     """
     rng = np.random.default_rng(SEED)
-    labels = common_attacks(flows)
+    labels = common_attacks(flows.labels)
     asked, kept = [], []
     for label in labels:
         own = rng.permutation(np.flatnonzero(flows.labels == label))

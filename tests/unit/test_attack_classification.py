@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.evaluate_attack import SCANS, classification
+from models.evaluate_attack import PORT_COLUMNS, SCANS, LabelledFlows, classification, scans_alike
 
 SCAN, ITS_TWIN = SCANS
 # Four labels; half of one kind of scan is taken for the other, half of the floods for nothing at all.
@@ -36,3 +36,14 @@ def test_a_scan_that_is_taken_for_the_other_scan_counts_as_found_where_both_are_
 def test_an_attack_that_is_taken_for_another_is_still_an_attack() -> None:
     found = classification(TRUTH, GUESS)["benign_or_attack_macro_f1"]
     assert found == pytest.approx((8 / 9 + 10 / 11) / 2)
+
+
+def test_scans_are_alike_that_differ_in_their_ports_alone() -> None:
+    features = np.full((4, 83), np.nan, np.float32)
+    features[:, PORT_COLUMNS] = np.arange(8).reshape(4, 2)
+    features[:, 10] = [5, 6, 5, 7]
+    labels = np.array([SCAN, SCAN, ITS_TWIN, ITS_TWIN])
+    held = np.array([True, True, False, False])
+    flows = LabelledFlows(features, labels, np.zeros(4, np.int64), held, held)
+    assert scans_alike(flows, held) == {SCAN: 0.5}
+    assert scans_alike(flows, ~held) == {ITS_TWIN: 0.5}
