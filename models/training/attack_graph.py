@@ -1,13 +1,16 @@
 """The attack encoder as an ONNX graph: 83 raw features to 256 numbers of unit length.
 
-The vector has four parts. The **geometric** part (130 numbers) has no weights: each of the 65
+The vector has five parts. The **geometric** part (130 numbers) has no weights: each of the 65
 traffic columns becomes an angle of up to a right angle to either side of its mean, given by cosine
 and sine. Its squared distances are those of the standardised features, bent at the far ends so that
 one absurd value cannot outweigh all others; what training never saw is as far away as it is in the
 features. The **forests'** part (4 x 15 numbers) is what random forests say of the flow: the
 square roots of their class probabilities, so that flows of a kind lie together whatever the
-columns that the kind does not care about. The **network's** part (60 numbers) draws flows of a kind
-together too (`attack_net`). The last six numbers hold what detector, place and clock say, weighted so
+columns that the kind does not care about. The **network's** part (44 numbers) draws flows of a kind
+together too (`attack_net`). The **source port's** part (16 numbers) says how near two source ports are as numbers,
+from the same one to the other end of the range; nothing of it is learnt. A scanner sends its probes from
+one port or from neighbouring ones, so that of probes that are equal otherwise those of one run lie nearest.
+The last six numbers hold what detector, place and clock say, weighted so
 little that they decide between flows that are equal otherwise.
 """
 
@@ -37,6 +40,11 @@ SPREADS = 4.0
 SHARE, FORESTS_SHARE, NETWORK_SHARE = 0.8, 0.1, 0.1
 # How many columns each of the two ports counts for in the geometric part.
 PORT_WEIGHT = 4.0
+# Of the squared length, beside the shares above: enough to decide between flows that are equal otherwise, and no
+# more (five times as much makes ports weigh where they say nothing). A port of frequency f comes round f times.
+SOURCE_SHARE = 0.004
+FREQUENCIES = (1, 5, 25, 125, 625, 3_125, 15_625, 31_250)
+PORTS = 65_536
 # Forests and network see protocol and measures of the flow, and no port.
 FIRST_LEARNT = len(PORT_COLUMNS)
 # The network sees no more than so many standard deviations.
@@ -188,6 +196,30 @@ def _geometric(graph: Graph, columns: str) -> list[str]:
     ]
 
 
+def _source_port(graph: Graph) -> str:
+    """Cosine and sine of the source port at every frequency; zeros if it is missing."""
+    known, absent = _present(graph, "source", PORT_COLUMNS[:1])
+    limits = [
+        graph.constant(f"source_{name}", float(n))
+        for name, n in (("least", 0), ("most", PORTS - 1))
+    ]
+    held = graph.add("Clip", [known, *limits], "source_held")
+    # Whole numbers, because a float32 holds no angle of 31,250 turns to a hundredth.
+    whole = graph.add("Cast", [held], "source_whole", to=TensorProto.INT64)
+    frequencies = graph.constant("frequencies", FREQUENCIES, np.int64)
+    turned = graph.add("Mul", [whole, frequencies], "source_turned")
+    left = graph.add("Mod", [turned, graph.constant("ports", PORTS, np.int64)], "source_left")
+    turns = graph.add("Cast", [left], "source_turns", to=TensorProto.FLOAT)
+    angles = graph.add(
+        "Mul", [turns, graph.constant("source_circle", 2 * np.pi / PORTS)], "source_angles"
+    )
+    both = [graph.add(name, [angles], f"source_{name.lower()}") for name in ("Cos", "Sin")]
+    circles = graph.add("Concat", both, "source_circles", axis=1)
+    weight = graph.constant("source_weight", np.sqrt(SOURCE_SHARE / len(FREQUENCIES)))
+    kept = graph.add("Where", [absent, graph.constant("source_none", 0.0), weight], "source_kept")
+    return graph.add("Mul", [circles, kept], "source")
+
+
 def _behaviour(graph: Graph, columns: str, name: str) -> str:
     """The columns without the ports."""
     cut = [
@@ -325,8 +357,10 @@ def encoder(
         *_geometric(graph, columns),
         _forests(graph, behaviour, forests),
         _network(graph, behaviour, absent, network),
+        _source_port(graph),
         _side(graph),
     ]
     whole = graph.add("Concat", parts, "whole", axis=1)
-    width = GEOMETRIC + len(forests) * len(forests[0].classes_) + network.width + SIDE
+    learnt = len(forests) * len(forests[0].classes_) + network.width
+    width = GEOMETRIC + learnt + 2 * len(FREQUENCIES) + SIDE
     return graph.model(_of_length_one(graph, whole, "embedding"), width)

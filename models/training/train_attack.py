@@ -53,7 +53,7 @@ from models.training.attack_net import AttackNetwork, Budget, train_network
 from models.training.attack_views import changed
 
 FORESTS = 4
-NETWORK = 60
+NETWORK = 44
 TOLERANCE = 1e-4
 
 
@@ -124,7 +124,7 @@ def parity(
         axis=1,
     )
     vectors = encoder_of(content)(features)
-    # The geometric part has one length in every flow; the whole is scaled by what the side part adds.
+    # The geometric part has one length in every flow; the whole is scaled by what source port and side part add.
     found = vectors[:, GEOMETRIC : GEOMETRIC + expected.shape[1]]
     lengths = np.linalg.norm(found, axis=1, keepdims=True) / np.linalg.norm(
         expected, axis=1, keepdims=True
