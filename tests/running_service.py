@@ -24,7 +24,7 @@ NOON = datetime(2017, 7, 4, 12, tzinfo=UTC)
 NOON_NS = int(NOON.timestamp()) * S
 DAY = NOON.date()
 #: Longer than anything takes that a test waits for, on a machine that is busy with other tests.
-WAIT_S = 60.0
+WAIT_S = 180.0
 
 CONFIG = """\
 [data]
