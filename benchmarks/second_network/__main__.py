@@ -20,8 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Self
+from types import FrameType
 
 import numpy as np
 import pyarrow as pa
@@ -29,57 +28,54 @@ import pyarrow.parquet as pq
 
 from benchmarks.second_network.attacks import LONGEST_S, Episode, episodes
 from benchmarks.second_network.flows import Flow, address, assemble, columns
-from benchmarks.second_network.gateway import Gateway, Packets, close_all, open_uplink, wall_clock
+from benchmarks.second_network.gateway import Gateway, Packets, open_uplink, wall_clock
 from benchmarks.second_network.hosts import CLIENTS, HOSTS, Host, label_of
 from benchmarks.second_network.servers import prepare, start_servers
 from models.evaluate_attack import FLOW_COLUMNS, feature_names
 from models.labels import BENIGN
 
 PREFIX = "dayfold-2-"
+IP = "/sbin/ip"
+NEEDED = (
+    IP, "/usr/bin/openssl", "/usr/bin/ssh-keygen", "/usr/bin/ssh", "/usr/sbin/sshd", "/usr/sbin/nginx",
+    "/usr/sbin/dnsmasq", "/usr/sbin/vsftpd", "/usr/bin/redis-server", "/usr/bin/dig", "/usr/bin/nmap",
+    "/usr/bin/hydra", "/usr/bin/slowhttptest", "/usr/bin/ab", "/usr/bin/timeout",
+)  # fmt: skip
 QUIET_S, TURN_S = 45.0, 150.0
 MOST_OF_AN_ATTACK, MOST_BENIGN = 600, 4_000
 
 
 class Network:
-    """Namespaces and the processes in them; both are gone after the `with`, whatever happens.
+    """Namespaces and the processes in them, all of which `stack` takes down, the latest first.
 
-    Processes are ended first, because a namespace lives as long as a process in it.
+    So processes end before their namespace goes, and what was set up is undone even where setting up fails.
     """
 
-    def __init__(self, log: Path) -> None:
-        self._log = log.open("ab")
-        self._running: list[subprocess.Popen[bytes]] = []
+    def __init__(self, log: Path, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._log = stack.enter_context(log.open("ab"))
         self.uplinks: dict[int, Host] = {}
         for host in HOSTS:
-            subprocess.run(["/sbin/ip", "netns", "add", PREFIX + host.name], check=True)
-            self.uplinks[open_uplink(host, PREFIX + host.name)] = host
-
-    def __enter__(self) -> Self:
-        return self
+            namespace = PREFIX + host.name
+            subprocess.run([IP, "netns", "add", namespace], check=True)
+            stack.callback(subprocess.run, [IP, "netns", "del", namespace], check=False)
+            uplink = open_uplink(host, namespace)
+            stack.callback(os.close, uplink)
+            self.uplinks[uplink] = host
 
     def start(self, host: str, command: list[str]) -> None:
         """Run a command in a host's namespace."""
-        self._running.append(
-            subprocess.Popen(
-                ["/sbin/ip", "netns", "exec", PREFIX + host, *command],
-                stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True,
-            )
+        process = subprocess.Popen(
+            [IP, "netns", "exec", PREFIX + host, *command],
+            stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True,
         )  # fmt: skip
+        self._stack.callback(_end, process)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for process in self._running:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        close_all(list(self.uplinks))
-        for host in HOSTS:
-            subprocess.run(["/sbin/ip", "netns", "del", PREFIX + host.name], check=False)
-        self._log.close()
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def live(folder: Path, minutes: float, seed: int) -> Packets:
@@ -90,15 +86,17 @@ def live(folder: Path, minutes: float, seed: int) -> Packets:
     (folder / "users").write_text("admin\nroot\noracle\nguest\npi\ntest")
     began = time.monotonic()
     seconds = minutes * 60
-    turns = [0]
-    stopped = [False]
+    turns = 0
+    stopped = False
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        stopped[0] = True
+        nonlocal stopped
+        stopped = True
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    with Network(folder / "log") as network:
+    with contextlib.ExitStack() as stack:
+        network = Network(folder / "log", stack)
         gateway = Gateway(network.uplinks, wall_clock, rng)
         start_servers(folder / "site", network.start)
         for host in CLIENTS:
@@ -109,10 +107,11 @@ def live(folder: Path, minutes: float, seed: int) -> Packets:
         waiting: list[tuple[float, Episode]] = []
 
         def over() -> bool:
+            nonlocal turns
             now = time.monotonic() - began
             turn = int((now - QUIET_S) // TURN_S) + 1 if now > QUIET_S else 0
-            if turn > turns[0] and now + LONGEST_S < seconds:
-                turns[0] = turn
+            if turn > turns and now + LONGEST_S < seconds:
+                turns = turn
                 waiting.extend(
                     (now + rng.uniform(0, TURN_S - LONGEST_S), episode)
                     for episode in episodes(folder, turn - 1)
@@ -121,7 +120,7 @@ def live(folder: Path, minutes: float, seed: int) -> Packets:
                 waiting.remove((at, episode))
                 bounded = ["/usr/bin/timeout", "-k", "5", str(LONGEST_S), *episode.command]
                 network.start(episode.host, bounded)
-            return now > seconds or stopped[0]
+            return now > seconds or stopped
 
         gateway.run_until(over)
     return gateway.packets()
@@ -164,6 +163,8 @@ def main() -> None:
     options = parser.parse_args()
     if os.geteuid():
         parser.error("needs root, for network namespaces")
+    if missing := [program for program in NEEDED if not Path(program).exists()]:
+        parser.error(f"not installed: {', '.join(missing)}; --help names the packages of Debian")
     with tempfile.TemporaryDirectory(prefix="dayfold-second-network-") as folder:
         Path(folder).chmod(0o755)
         packets = live(Path(folder), options.minutes, options.seed)

@@ -1,6 +1,6 @@
 """What attackers do on the second network: real tools of Debian and a few scripts, all bounded.
 
-python -m benchmarks.second_network.attacks HOST SEED KIND...
+python -m benchmarks.second_network.attacks SCRIPT TURN
 
 `episodes` lists what is run where. Targets are hosts of the second network alone, whose namespaces
 have no way out; every episode ends by a count or by its time.

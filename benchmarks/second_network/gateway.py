@@ -18,7 +18,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -180,9 +180,3 @@ def wall_clock() -> float:
 
 
 _EPOCH = time.time() - time.monotonic()
-
-
-def close_all(ends: Sequence[int]) -> None:
-    """Give the devices back."""
-    for end in ends:
-        os.close(end)

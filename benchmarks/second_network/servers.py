@@ -76,9 +76,9 @@ def prepare(folder: Path, rng: random.Random) -> None:
         f"ssh-keygen -q -t ed25519 -N  -f {folder}/user.key",
     ):
         subprocess.run(line.split(" "), check=True, capture_output=True)
-    for name, address in [(host.name, host.address) for host in SERVERS]:
-        text = NGINX.format(folder=folder, name=name, address=address)
-        (folder / f"nginx-{name}.conf").write_text(text)
+    for host in SERVERS:
+        text = NGINX.format(folder=folder, name=host.name, address=host.address)
+        (folder / f"nginx-{host.name}.conf").write_text(text)
     (folder / "sshd.conf").write_text(SSHD.format(folder=folder, address=FILES))
     (folder / "vsftpd.conf").write_text(VSFTPD.format(folder=folder, address=FILES))
     folder.chmod(0o755)
